@@ -1,0 +1,249 @@
+"""The kinds of step, and the key of each.
+
+A step's key is the sha256 of the canonical JSON of its kind, its schema version, its fields and the keys of its
+inputs. What does not change the result (where a file can be had, a name for the screen) is not in it. When what a
+step does with the same fields changes, its ``schema`` goes up by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import ClassVar
+
+from crosswheel.digest import Json, sha256_bytes, sha256_json
+from crosswheel.spec.models import Place, Suite
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One unit of work. ``name`` is for people; ``inputs`` maps a role to the step that gives it."""
+
+    kind: ClassVar[str]
+    schema: ClassVar[int] = 1
+
+    name: str
+    inputs: Mapping[str, Step] = field(default_factory=dict)
+
+    def fields(self) -> dict[str, Json]:
+        """What the result depends on, apart from the inputs."""
+        raise TypeError(f"{type(self).__name__} is not a kind of step")
+
+    def described(self) -> dict[str, Json]:
+        """What the key is made of."""
+        return {
+            "kind": self.kind,
+            "schema": self.schema,
+            "fields": self.fields(),
+            "inputs": {role: step.key for role, step in self.inputs.items()},
+        }
+
+    @cached_property
+    def key(self) -> str:
+        """64 hexadecimal digits."""
+        return sha256_json(self.described())
+
+    def walk(self) -> Iterator[Step]:
+        """This step and all it needs, inputs first, each key once."""
+        seen: set[str] = set()
+        yield from self._walk(seen)
+
+    def _walk(self, seen: set[str]) -> Iterator[Step]:
+        if self.key in seen:
+            return
+        seen.add(self.key)
+        for step in self.inputs.values():
+            yield from step._walk(seen)
+        yield self
+
+
+@dataclass(frozen=True, kw_only=True)
+class FetchStep(Step):
+    """Gets one file. Result: ``out/<file>``, whose sha256 is ``sha256``."""
+
+    kind: ClassVar[str] = "fetch"
+
+    file: str
+    sha256: str
+    places: tuple[Place, ...]
+
+    def fields(self) -> dict[str, Json]:
+        return {"file": self.file, "sha256": self.sha256}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalStep(Step):
+    """Takes a file or a folder that the user gave by ``--source``. Result: ``out/<file>``, or the folder's copy in
+    ``out/``. ``sha256`` is that of the file, or of the tree (:func:`crosswheel.digest.sha256_tree`)."""
+
+    kind: ClassVar[str] = "local"
+
+    path: str
+    sha256: str
+    folder: bool
+
+    def fields(self) -> dict[str, Json]:
+        return {"sha256": self.sha256, "folder": self.folder}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LockStep(Step):
+    """Resolves packages in a private apt root. Result: ``out/lock.json`` (:class:`crosswheel.building.apt.Lock`).
+
+    ``pinned`` is the text of a lock in the written data; then nothing is resolved, and the result is that text.
+    ``architecture`` is Debian's name (``arm64``). ``snapshot`` is the time of the dated snapshot that serves where
+    the machine has no mirror of the archive.
+    """
+
+    kind: ClassVar[str] = "lock"
+
+    architecture: str
+    suites: tuple[Suite, ...]
+    packages: tuple[str, ...]
+    snapshot: str
+    pinned: str | None = None
+
+    def fields(self) -> dict[str, Json]:
+        return {
+            "architecture": self.architecture,
+            "suites": [suite.model_dump(mode="json") for suite in self.suites],
+            "packages": sorted(self.packages),
+            "snapshot": self.snapshot,
+            "pinned": self.pinned,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class RootStep(Step):
+    """Downloads and extracts the packages of the input ``lock``. Result: ``out/`` is the root, with relative links,
+    a merged /usr and no dangling ``.so``; ``lock.json`` is kept in ``out/.crosswheel/``."""
+
+    kind: ClassVar[str] = "root"
+
+    def fields(self) -> dict[str, Json]:
+        return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatchText:
+    """A patch as it is applied."""
+
+    file: str
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TreeStep(Step):
+    """Unpacks the input ``archive`` (a file or a folder), applies patches in order, adds files. Result: ``out/``.
+
+    A single folder at the top of the archive is stripped.
+    """
+
+    kind: ClassVar[str] = "tree"
+
+    patches: tuple[PatchText, ...] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
+
+    def fields(self) -> dict[str, Json]:
+        return {
+            "patches": [{"file": p.file, "sha256": sha256_bytes(p.text.encode())} for p in self.patches],
+            "files": dict(self.files),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class RenderedFile:
+    """A file that planning wrote."""
+
+    text: str
+    executable: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilesStep(Step):
+    """Writes rendered files. Result: ``out/<path>`` for each."""
+
+    kind: ClassVar[str] = "files"
+
+    files: Mapping[str, RenderedFile]
+
+    def fields(self) -> dict[str, Json]:
+        return {path: {"text": f.text, "executable": f.executable} for path, f in self.files.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunStep(Step):
+    """Runs commands in a container made of the input ``builder``. Result: ``out/`` is what they left in ``/build/out``.
+
+    The container has no network, no capabilities and a read-only root; ``/build`` and ``/tmp`` are writable.
+    ``mounts`` maps a role of the inputs to the read-only path where its result is seen, ``copies`` to a path under
+    ``/build`` where a writable copy of it lies. ``outputs`` are glob patterns in ``/build/out``, each of which must
+    match at least one file. The commands run one after the other in ``cwd``. ``jobs`` and ``memory`` of the machine
+    reach the commands as ``$CROSSWHEEL_JOBS`` and ``$CROSSWHEEL_MEMORY`` (MiB), and are in no key.
+    """
+
+    kind: ClassVar[str] = "run"
+
+    commands: tuple[tuple[str, ...], ...]
+    env: Mapping[str, str]
+    cwd: str
+    mounts: Mapping[str, str]
+    copies: Mapping[str, str]
+    outputs: tuple[str, ...]
+
+    def fields(self) -> dict[str, Json]:
+        return {
+            "commands": [list(command) for command in self.commands],
+            "env": dict(self.env),
+            "cwd": self.cwd,
+            "mounts": dict(self.mounts),
+            "copies": dict(self.copies),
+            "outputs": list(self.outputs),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class WheelStep(Step):
+    """Takes the one wheel that the input ``run`` left, checks its name and version, and writes it anew with sorted
+    members, fixed times and modes, and a fresh RECORD. Result: ``out/<wheel>``.
+
+    ``distribution`` and ``version`` are what the recipe promised; ``tag`` is the full tag, such as
+    ``cp311-cp311-linux_aarch64``.
+    """
+
+    kind: ClassVar[str] = "wheel"
+
+    distribution: str
+    version: str
+    tag: str
+
+    def fields(self) -> dict[str, Json]:
+        return {"distribution": self.distribution, "version": self.version, "tag": self.tag}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProofStep(Step):
+    """Judges the wheel of the input ``wheel``. Result: ``out/proof.json`` (:class:`crosswheel.proving.prove.Proof`).
+
+    Inputs: ``wheel``, ``root`` (the target's runtime root), ``emulator`` (a root with qemu-user). ``policy`` is the
+    JSON of a :class:`crosswheel.proving.prove.Policy`. ``check`` is the text of the check's script. A failing proof is
+    a result like any other: the step succeeds.
+    """
+
+    kind: ClassVar[str] = "proof"
+
+    policy: Mapping[str, Json]
+    check: str
+    tests: int
+    timeout: int
+    rules: Mapping[str, int]
+
+    def fields(self) -> dict[str, Json]:
+        return {
+            "policy": dict(self.policy),
+            "check": self.check,
+            "tests": self.tests,
+            "timeout": self.timeout,
+            "rules": dict(self.rules),
+        }

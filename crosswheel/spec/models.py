@@ -1,0 +1,313 @@
+"""What the TOML files may say: frozen models in which an unknown key is an error.
+
+One class per kind of file: ``Recipe`` (``recipes/<name>/recipe.toml``), ``Release`` (``recipes/<name>/<version>.toml``),
+``Target`` (``toolchains/targets/<name>.toml``), ``Toolchain`` (``toolchains/<name>.toml``), ``Cpu``
+(``toolchains/cpus.toml``), ``BazelTool`` (``toolchains/bazel.toml``), ``Sysroot`` (``sysroots/<name>.toml``),
+``Archive`` (``sysroots/archives.toml``), ``Series`` (``patches/<recipe>/series.toml``).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.version import InvalidVersion, Version
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+
+Arch = Literal["aarch64", "x86_64"]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$")]
+FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
+PythonVersion = Annotated[str, StringConstraints(pattern=r"^[23]\.[0-9]+$")]
+
+
+def _version(text: str) -> str:
+    try:
+        Version(text)
+    except InvalidVersion as error:
+        raise ValueError(f"{text!r} is no version (PEP 440)") from error
+    return text
+
+
+def _specifier(text: str) -> str:
+    try:
+        SpecifierSet(text)
+    except InvalidSpecifier as error:
+        raise ValueError(f"{text!r} is no version range (PEP 440), such as '>=3.8,<3.12'") from error
+    return text
+
+
+VersionText = Annotated[str, AfterValidator(_version)]
+Specifier = Annotated[str, AfterValidator(_specifier)]
+
+
+class Model(BaseModel):
+    """Frozen, and strict about its keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+# --- sources ---------------------------------------------------------------------------------------------------------
+
+
+class Place(Model):
+    """One place where a source can be had.
+
+    ``uri`` is ``https://…``, ``pypi:NAME==VERSION``, ``npm:NAME@VERSION`` or ``deb-src:NAME=VERSION`` (a Debian source
+    package's upstream tarball, with the Debian version). ``sha256`` is given where this place's file is not the
+    source's own bytes: a package in which the source is the file ``member``, or other bytes of the same content, with
+    the ``reason``.
+    """
+
+    uri: Annotated[str, StringConstraints(pattern=r"^(https?://|pypi:[^=]+==|npm:.+@|deb-src:[^=]+=)")]
+    sha256: Sha256 | None = None
+    member: str | None = None
+    reason: str = ""
+
+    @model_validator(mode="after")
+    def _hash_with_member(self) -> Place:
+        if self.member and not self.sha256:
+            raise ValueError("a place with `member` needs the `sha256` of the file that holds the member")
+        return self
+
+
+def _place(value: Any) -> Any:
+    return {"uri": value} if isinstance(value, str) else value
+
+
+class Source(Model):
+    """A file by its sha256, and the places where it can be had, most trusted first."""
+
+    file: FileName
+    sha256: Sha256
+    places: tuple[Annotated[Place, BeforeValidator(_place)], ...] = Field(min_length=1)
+    note: str = ""
+
+
+class External(Source):
+    """A source that the build tool would download by itself, handed to it as an unpacked folder.
+
+    ``files`` are added to the folder: path inside it → template under ``toolchains/templates/`` (a BUILD file, say).
+    """
+
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]+$")]
+    files: dict[str, str] = {}
+
+
+# --- recipes ---------------------------------------------------------------------------------------------------------
+
+
+class Feature(Model):
+    """A switch of a recipe."""
+
+    summary: str
+    default: bool = False
+    arches: tuple[Arch, ...] = ("aarch64", "x86_64")
+    conflicts: tuple[Name, ...] = ()
+    requires: tuple[Name, ...] = ()
+
+
+class Check(Model):
+    """What runs on the emulated target.
+
+    ``script`` lies beside ``recipe.toml``. It runs in the target's Python with the wheel installed, with the path of a
+    result file as its only argument, and writes there ``{"tests": N, "failures": N, "skipped": N}``. Its exit status
+    must be 0, and ``tests`` at least what the release says. ``packages`` are packages of the target's distribution
+    that it needs, ``timeout`` is in seconds.
+    """
+
+    script: FileName
+    packages: tuple[str, ...] = ()
+    timeout: int = Field(default=900, gt=0)
+
+
+class Recipe(Model):
+    """A package that crosswheel can build."""
+
+    name: Name
+    summary: str
+    homepage: str
+    aliases: tuple[Name, ...] = ()
+    distribution: str
+    modules: tuple[str, ...] = Field(min_length=1)
+    features: dict[Name, Feature] = {}
+    check: Check
+
+
+class BazelBuild(Model):
+    """Bazel's part of a release: ``setup.py`` calls Bazel, which reads our ``.bazelrc``."""
+
+    versions: tuple[VersionText, ...] = Field(min_length=1)
+    overrides: dict[str, str] = {}
+    flags: tuple[str, ...] = ()
+
+
+class Release(Model):
+    """One version of a recipe.
+
+    ``python`` is the range of CPython that the release serves. ``tests`` is how many tests of the recipe's check must
+    pass. ``requires`` are wheels for the builder's Python. ``externals`` are handed to Bazel by
+    ``--override_repository`` and to CMake by ``FETCHCONTENT_SOURCE_DIR_<NAME>``. ``env`` is set for the build alone.
+    """
+
+    version: VersionText
+    backend: Literal["bazel", "pep517", "cmake"]
+    python: Specifier
+    source: Source
+    tests: int = Field(gt=0)
+    externals: tuple[External, ...] = ()
+    requires: tuple[Source, ...] = ()
+    env: dict[str, str] = {}
+    bazel: BazelBuild | None = None
+    note: str = ""
+
+    @model_validator(mode="after")
+    def _backend_data(self) -> Release:
+        if (self.backend == "bazel") != (self.bazel is not None):
+            raise ValueError('a [bazel] table goes with backend = "bazel", and only with it')
+        return self
+
+
+# --- targets and toolchains ------------------------------------------------------------------------------------------
+
+
+class Cpu(Model):
+    """A processor or an instruction set level: the compiler's flags and qemu's model."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.+-]*$")]
+    arch: Arch
+    flags: tuple[str, ...]
+    qemu: str
+    avx: bool = False
+    source: str
+
+
+class System(Model):
+    """An operating system of a target: its Python, its sysroot and the toolchain that builds for it."""
+
+    python: PythonVersion
+    sysroot: Name
+    toolchain: Name
+
+
+class Target(Model):
+    """A machine to build for. The first system is the default, ``avx_cpu`` the baseline with the feature ``avx``."""
+
+    name: Name
+    title: str
+    arch: Arch
+    cpu: str
+    avx_cpu: str | None = None
+    systems: tuple[System, ...] = Field(min_length=1)
+    source: str
+
+    @model_validator(mode="after")
+    def _pythons_differ(self) -> Target:
+        pythons = [system.python for system in self.systems]
+        if len(set(pythons)) != len(pythons):
+            raise ValueError("two systems have the same Python")
+        return self
+
+
+class Toolchain(Model):
+    """The compilers of an era and the packages of the builder in which they run.
+
+    ``gcc`` is the major version. ``packages`` go into every builder, ``cross`` adds those of an architecture.
+    ``sysroot`` names the distribution that the builder is made of.
+    """
+
+    name: Name
+    title: str
+    gcc: str
+    python: PythonVersion
+    sysroot: Name
+    packages: tuple[str, ...] = Field(min_length=1)
+    cross: dict[Arch, tuple[str, ...]]
+    source: str
+
+
+class BazelTool(Source):
+    """A version of Bazel and the language in which it is told about a C++ toolchain."""
+
+    version: VersionText
+    style: Literal["crosstool", "starlark", "platforms"]
+    overrides: dict[str, str] = {}
+    flags: tuple[str, ...] = ()
+
+
+# --- sysroots --------------------------------------------------------------------------------------------------------
+
+
+class Archive(Model):
+    """An apt archive: how a machine's own apt configuration names it, its keys, and its dated snapshots.
+
+    ``label`` is the ``Label`` field of its Release files. ``keyring`` is a file name under ``/usr/share/keyrings``.
+    ``snapshot`` is a URL in which ``{date}`` stands for a time such as ``20260101T000000Z``.
+    """
+
+    name: Name
+    label: str
+    keyring: FileName
+    keyring_package: str
+    snapshot: Annotated[str, StringConstraints(pattern=r"^https?://.*\{date\}.*$")]
+    source: str
+
+
+class Suite(Model):
+    """A suite of an archive, such as ``bookworm-updates`` of ``debian``."""
+
+    archive: Name
+    name: str
+    components: tuple[str, ...] = ("main",)
+
+
+class Floors(Model):
+    """The newest symbol versions that a target offers, such as ``2.31`` for GLIBC."""
+
+    GLIBC: VersionText
+    GLIBCXX: VersionText
+    CXXABI: VersionText
+    GCC: VersionText
+
+
+class Sysroot(Model):
+    """A distribution's release: what to build against (``development``) and what to run in (``runtime``)."""
+
+    name: Name
+    title: str
+    suites: tuple[Suite, ...] = Field(min_length=1)
+    snapshot: Annotated[str, StringConstraints(pattern=r"^\d{8}T\d{6}Z$")]
+    python: PythonVersion
+    floors: Floors
+    development: tuple[str, ...] = Field(min_length=1)
+    runtime: tuple[str, ...] = Field(min_length=1)
+    source: str
+
+
+# --- patches ---------------------------------------------------------------------------------------------------------
+
+
+class When(Model):
+    """Conditions of a patch; all of them must hold. ``bazel`` and ``python`` are ranges."""
+
+    python: Specifier | None = None
+    bazel: Specifier | None = None
+    arch: Arch | None = None
+    features: tuple[Name, ...] = ()
+
+
+class Patch(Model):
+    """A patch of a series: the file, the versions it serves, on which tree, and why."""
+
+    file: FileName
+    versions: Specifier
+    external: str | None = None
+    when: When = When()
+    reason: Annotated[str, StringConstraints(min_length=10)]
+    upstream: str
+
+
+class Series(Model):
+    """The ordered patches of a recipe."""
+
+    patches: tuple[Patch, ...]
