@@ -1,8 +1,9 @@
 """What the TOML files may say: frozen models in which an unknown key is an error.
 
-One class per kind of file: ``Recipe`` (``recipes/<name>/recipe.toml``), ``Release`` (``recipes/<name>/<version>.toml``),
+One class per kind of file: ``Recipe`` (``recipes/<name>/recipe.toml``), ``Release`` (beside it, ``<version>.toml``),
 ``Target`` (``toolchains/targets/<name>.toml``), ``Toolchain`` (``toolchains/<name>.toml``), ``Cpu``
-(``toolchains/cpus.toml``), ``BazelTool`` (``toolchains/bazel.toml``), ``Sysroot`` (``sysroots/<name>.toml``),
+(``toolchains/cpus.toml``), ``BazelTool`` (``toolchains/bazel.toml``), ``Emulator`` (``toolchains/emulator.toml``),
+``Sysroot`` (``sysroots/<name>.toml``),
 ``Archive`` (``sysroots/archives.toml``), ``Series`` (``patches/<recipe>/series.toml``).
 """
 
@@ -233,6 +234,15 @@ class BazelTool(Source):
     style: Literal["crosstool", "starlark", "platforms"]
     overrides: dict[str, str] = {}
     flags: tuple[str, ...] = ()
+
+
+class Emulator(Model):
+    """qemu-user: the packages that bring it, and where its static binary for ``{arch}`` lies in the root."""
+
+    sysroot: Name
+    packages: tuple[str, ...] = Field(min_length=1)
+    binary: str
+    source: str
 
 
 # --- sysroots --------------------------------------------------------------------------------------------------------

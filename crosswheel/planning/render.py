@@ -1,0 +1,70 @@
+"""Renders templates: values go in, quoted for the language they land in; an undefined value is an error."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from jinja2 import Environment, FunctionLoader, StrictUndefined, TemplateError
+
+from crosswheel.errors import DataError
+from crosswheel.spec.catalog import Catalog
+
+
+def _sh(value: object) -> str:
+    """For a POSIX shell: one word."""
+    return shlex.quote(str(value))
+
+
+def _words(values: object) -> str:
+    """For a POSIX shell: a list as words."""
+    if isinstance(values, str) or not isinstance(values, (list, tuple)):
+        raise TypeError(f"`words` wants a list, not {values!r}")
+    return shlex.join(str(value) for value in values)
+
+
+def _string(value: object) -> str:
+    """For Starlark, Python and protobuf text: a string in double quotes (JSON's escapes serve all three)."""
+    return json.dumps(str(value))
+
+
+def _cmake(value: object) -> str:
+    """For CMake: a quoted argument."""
+    text = str(value)
+    for plain in ("\\", '"', "$"):
+        text = text.replace(plain, "\\" + plain)
+    return f'"{text}"'
+
+
+def _meson(value: object) -> str:
+    """For a Meson machine file: a string in single quotes."""
+    return "'" + str(value).replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+_FILTERS = {"sh": _sh, "words": _words, "string": _string, "cmake": _cmake, "meson": _meson}
+
+
+class Renderer:
+    """Renders the templates of a catalog."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._environment = Environment(
+            loader=FunctionLoader(catalog.template),
+            undefined=StrictUndefined,
+            autoescape=False,  # every value is quoted by a filter, for the language of its file
+            keep_trailing_newline=True,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._environment.filters.update(_FILTERS)
+
+    def render(self, template: str, values: Mapping[str, Any]) -> str:
+        """The text of a template with values. Raises ``DataError`` with the template's name and line."""
+        try:
+            return self._environment.get_template(template).render(values)
+        except (TemplateError, TypeError) as error:
+            line = getattr(error, "lineno", None)
+            where = f"toolchains/templates/{template}" + (f":{line}" if line else "")
+            raise DataError("this template cannot be rendered", where=where, why=str(error)) from error

@@ -1,0 +1,222 @@
+"""From what the user typed to a resolution in which nothing is optional; every conflict is found here, all at once."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from packaging.specifiers import SpecifierSet
+
+from crosswheel.errors import InputError
+from crosswheel.spec.catalog import Catalog, unknown
+from crosswheel.spec.models import BazelTool, Cpu, Patch, Recipe, Release, Sysroot, System, Target, Toolchain
+
+AVX = "avx"
+"""The one feature that every recipe has: it chooses the baseline of an x86_64 target."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the user typed. ``features`` maps a feature to on or off; ``tools`` a tool (``bazel``) to a version."""
+
+    recipe: str
+    target: str
+    version: str | None = None
+    python: str | None = None
+    cpu: str | None = None
+    features: Mapping[str, bool] = field(default_factory=dict)
+    tools: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resolution:
+    """What will be built, for what, with what. ``patches`` are in the order of the series."""
+
+    recipe: Recipe
+    release: Release
+    target: Target
+    system: System
+    sysroot: Sysroot
+    toolchain: Toolchain
+    cpu: Cpu
+    features: frozenset[str]
+    bazel: BazelTool | None
+    patches: tuple[Patch, ...]
+
+    @property
+    def python(self) -> str:
+        return self.system.python
+
+    @property
+    def wheel_tag(self) -> str:
+        digits = self.python.replace(".", "")
+        return f"cp{digits}-cp{digits}-linux_{self.target.arch}"
+
+
+def resolve(request: Request, catalog: Catalog) -> Resolution:
+    """The resolution of a request. Raises ``InputError`` with every reason why it cannot be, and what could."""
+    recipe = catalog.recipe(request.recipe)
+    target = catalog.target(request.target)
+    reasons: list[str] = []
+    features = _features(request, recipe, target, reasons)
+    cpu = _cpu(request, target, features, catalog, reasons)
+    releases = _releases(request, recipe, catalog)
+    chosen = _fit(request, releases, target, reasons)
+    if chosen is None:
+        reasons.extend(_nearest(catalog.releases(recipe.name), target))
+    release = chosen[0] if chosen else releases[0]
+    bazel = _bazel(request, recipe, release, catalog, reasons)
+    if reasons or chosen is None or cpu is None:
+        raise _refused(request, recipe, target, reasons)
+    release, system = chosen
+    resolution = Resolution(
+        recipe=recipe,
+        release=release,
+        target=target,
+        system=system,
+        sysroot=catalog.sysroot(system.sysroot),
+        toolchain=catalog.toolchain(system.toolchain),
+        cpu=cpu,
+        features=features,
+        bazel=bazel,
+        patches=(),
+    )
+    return _with_patches(resolution, catalog)
+
+
+def _refused(request: Request, recipe: Recipe, target: Target, reasons: list[str]) -> InputError:
+    what = recipe.name + (f" {request.version}" if request.version else "")
+    return InputError(
+        f"{what} cannot be built for {target.name} as asked",
+        why="\n".join(f"- {reason}" for reason in reasons),
+        hint=f"`./x list {recipe.name}` shows its versions, Pythons and features",
+    )
+
+
+def _features(request: Request, recipe: Recipe, target: Target, reasons: list[str]) -> frozenset[str]:
+    known = {*recipe.features, AVX}
+    for name in sorted(set(request.features) - known):
+        near = difflib.get_close_matches(name, sorted(known), n=2)
+        rest = f"did you mean {' or '.join(near)}?" if near else f"it has: {', '.join(sorted(known))}"
+        reasons.append(f"{recipe.name} has no feature {name!r}; {rest}")
+    on = {name for name, feature in recipe.features.items() if feature.default and target.arch in feature.arches}
+    on |= {name for name, wanted in request.features.items() if wanted and name in known}
+    on -= {name for name, wanted in request.features.items() if not wanted}
+    for name in sorted(on & set(recipe.features)):
+        feature = recipe.features[name]
+        if target.arch not in feature.arches:
+            arches = ", ".join(feature.arches)
+            reasons.append(f"the feature {name!r} is for {arches}, and {target.name} is {target.arch}")
+        for other in sorted(set(feature.conflicts) & on):
+            reasons.append(f"the features {name!r} and {other!r} contradict each other")
+        for other in sorted(set(feature.requires) - on):
+            reasons.append(f"the feature {name!r} needs the feature {other!r}")
+    if AVX in request.features and target.avx_cpu is None:
+        reasons.append(f"AVX is a feature of x86_64 processors, and {target.name} is {target.arch}")
+    return frozenset(on)
+
+
+def _cpu(
+    request: Request, target: Target, features: frozenset[str], catalog: Catalog, reasons: list[str]
+) -> Cpu | None:
+    if request.cpu is None:
+        wanted = target.avx_cpu if AVX in features and target.avx_cpu else target.cpu
+        return catalog.cpu(wanted)
+    if request.cpu not in catalog.cpus:
+        fitting = sorted(name for name, cpu in catalog.cpus.items() if cpu.arch == target.arch)
+        near = difflib.get_close_matches(request.cpu, fitting, n=3) or fitting
+        reasons.append(f"there is no cpu {request.cpu!r}; for {target.arch} there are: {', '.join(near)}")
+        return None
+    cpu = catalog.cpus[request.cpu]
+    if cpu.arch != target.arch:
+        reasons.append(f"the cpu {cpu.name!r} is {cpu.arch}, and {target.name} is {target.arch}")
+    if cpu.avx and request.features.get(AVX) is False:
+        reasons.append(f"--no-avx contradicts --cpu {cpu.name}, which has AVX")
+    if not cpu.avx and request.features.get(AVX) is True:
+        reasons.append(f"--feature avx contradicts --cpu {cpu.name}, which has no AVX")
+    return cpu
+
+
+def _releases(request: Request, recipe: Recipe, catalog: Catalog) -> tuple[Release, ...]:
+    releases = catalog.releases(recipe.name)
+    if not releases:
+        raise InputError(f"the recipe {recipe.name} has no release", hint=f"add recipes/{recipe.name}/<version>.toml")
+    if request.version is None:
+        return releases
+    exact = tuple(release for release in releases if release.version == request.version)
+    if not exact:
+        raise unknown(
+            f"release of {recipe.name}",
+            request.version,
+            (release.version for release in releases),
+            list_command=f"./x list {recipe.name}",
+        )
+    return exact
+
+
+def _serves(release: Release, python: str) -> bool:
+    return SpecifierSet(release.python).contains(f"{python}.0")
+
+
+def _fit(
+    request: Request, releases: tuple[Release, ...], target: Target, reasons: list[str]
+) -> tuple[Release, System] | None:
+    """The newest release and the first system of the target that go together."""
+    systems = [s for s in target.systems if request.python in (None, s.python)]
+    has = ", ".join(system.python for system in target.systems)
+    if not systems:
+        reasons.append(f"{target.name} has CPython {has}, not {request.python}")
+    for release in releases:
+        for system in systems or target.systems:
+            if _serves(release, system.python):
+                return (release, system) if systems else None
+    for release in releases[:5]:
+        asked = request.python or has
+        reasons.append(f"{release.version} serves CPython {release.python}, and asked for is {asked} on {target.name}")
+    return None
+
+
+def _nearest(releases: tuple[Release, ...], target: Target) -> list[str]:
+    """The newest release that fits any system of the target, as a sentence."""
+    for release in releases:
+        for system in target.systems:
+            if _serves(release, system.python):
+                return [f"nearest that fits {target.name}: version {release.version} with CPython {system.python}"]
+    return [f"no release of it serves a CPython that {target.name} has"]
+
+
+def _bazel(
+    request: Request, recipe: Recipe, release: Release, catalog: Catalog, reasons: list[str]
+) -> BazelTool | None:
+    for tool in sorted(set(request.tools) - {"bazel"}):
+        reasons.append(f"there is no tool {tool!r} to choose; there is: bazel")
+    wanted = request.tools.get("bazel")
+    if release.bazel is None:
+        if wanted:
+            reasons.append(f"{recipe.name} {release.version} is not built by Bazel: --tool bazel={wanted} has no use")
+        return None
+    version = wanted or release.bazel.versions[0]
+    if version not in release.bazel.versions:
+        served = ", ".join(release.bazel.versions)
+        reasons.append(f"{recipe.name} {release.version} is built by Bazel {served}, not {version}")
+        return None
+    return catalog.bazels[version]
+
+
+def _with_patches(resolution: Resolution, catalog: Catalog) -> Resolution:
+    series = catalog.series(resolution.recipe.name)
+    return replace(resolution, patches=tuple(p for p in series.patches if applies(p, resolution)))
+
+
+def applies(patch: Patch, resolution: Resolution) -> bool:
+    """Whether a patch of the series serves a resolution."""
+    when = patch.when
+    bazel = resolution.bazel.version if resolution.bazel else None
+    return (
+        SpecifierSet(patch.versions).contains(resolution.release.version, prereleases=True)
+        and (when.python is None or SpecifierSet(when.python).contains(f"{resolution.python}.0"))
+        and (when.bazel is None or (bazel is not None and SpecifierSet(when.bazel).contains(bazel)))
+        and (when.arch is None or when.arch == resolution.target.arch)
+        and set(when.features) <= resolution.features
+    )

@@ -1,0 +1,204 @@
+"""The written data of a checkout: read when asked for, each file once, with nearest names for what does not exist."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import TypeVar
+
+from packaging.version import Version
+
+from crosswheel.errors import DataError, InputError
+from crosswheel.spec.models import (
+    Archive,
+    BazelTool,
+    Cpu,
+    Emulator,
+    Model,
+    Recipe,
+    Release,
+    Series,
+    Sysroot,
+    Target,
+    Toolchain,
+)
+from crosswheel.spec.toml import load, read_toml, validate
+
+M = TypeVar("M", bound=Model)
+
+
+def unknown(kind: str, name: str, known: Iterable[str], *, list_command: str) -> InputError:
+    """The error for a name that does not exist, with the nearest that do."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names) or 'none'}"
+    return InputError(f"there is no {kind} {name!r}", why=hint, hint=f"`{list_command}` shows them all")
+
+
+class Catalog:
+    """Recipes, targets, toolchains, sysroots, patches and templates below ``root``."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.templates = root / "toolchains" / "templates"
+        self._read: dict[Path, Model] = {}
+
+    # --- recipes
+
+    @cached_property
+    def recipe_names(self) -> tuple[str, ...]:
+        return tuple(sorted(path.parent.name for path in (self.root / "recipes").glob("*/recipe.toml")))
+
+    @cached_property
+    def _aliases(self) -> dict[str, str]:
+        return {alias: name for name in self.recipe_names for alias in self._recipe(name).aliases}
+
+    def _recipe(self, name: str) -> Recipe:
+        path = self.root / "recipes" / name / "recipe.toml"
+        recipe = self._load(Recipe, path)
+        if recipe.name != name:
+            raise DataError(f"`name` is {recipe.name!r}, but the folder is called {name!r}", where=str(path))
+        return recipe
+
+    def recipe(self, name: str) -> Recipe:
+        """A recipe by its name or one of its aliases; ``-`` and ``_`` are the same."""
+        plain = name.lower().replace("_", "-")
+        if plain in self.recipe_names:
+            return self._recipe(plain)
+        if plain in self._aliases:
+            return self._recipe(self._aliases[plain])
+        raise unknown("recipe", name, {*self.recipe_names, *self._aliases}, list_command="./x list")
+
+    def release(self, recipe: str, version: str) -> Release:
+        """One release of a recipe, by the name of its file."""
+        path = self.root / "recipes" / recipe / f"{version}.toml"
+        release = self._load(Release, path)
+        if release.version != version:
+            raise DataError(f"`version` is {release.version!r}, but the file is called {path.name!r}", where=str(path))
+        return release
+
+    def releases(self, recipe: str) -> tuple[Release, ...]:
+        """The releases of a recipe, newest first."""
+        versions = (path.stem for path in (self.root / "recipes" / recipe).glob("*.toml") if path.stem != "recipe")
+        found = (self.release(recipe, version) for version in versions)
+        return tuple(sorted(found, key=lambda release: Version(release.version), reverse=True))
+
+    def check_script(self, recipe: Recipe) -> str:
+        """The text of the script that runs on the emulated target."""
+        return self._text(self.root / "recipes" / recipe.name / recipe.check.script)
+
+    # --- targets and toolchains
+
+    @cached_property
+    def target_names(self) -> tuple[str, ...]:
+        return _stems(self.root / "toolchains" / "targets")
+
+    def target(self, name: str) -> Target:
+        return self._named(Target, "target", name, self.root / "toolchains" / "targets", self.target_names)
+
+    @cached_property
+    def toolchain_names(self) -> tuple[str, ...]:
+        return tuple(name for name in _stems(self.root / "toolchains") if name not in ("cpus", "bazel", "emulator"))
+
+    def toolchain(self, name: str) -> Toolchain:
+        return self._named(Toolchain, "toolchain", name, self.root / "toolchains", self.toolchain_names)
+
+    @cached_property
+    def cpus(self) -> dict[str, Cpu]:
+        return {cpu.name: cpu for cpu in self._tables(Cpu, "cpu", self.root / "toolchains" / "cpus.toml")}
+
+    def cpu(self, name: str) -> Cpu:
+        if name not in self.cpus:
+            raise unknown("cpu", name, self.cpus, list_command="./x list")
+        return self.cpus[name]
+
+    @cached_property
+    def bazels(self) -> dict[str, BazelTool]:
+        return {tool.version: tool for tool in self._tables(BazelTool, "bazel", self.root / "toolchains/bazel.toml")}
+
+    @cached_property
+    def emulator(self) -> Emulator:
+        return self._load(Emulator, self.root / "toolchains" / "emulator.toml")
+
+    # --- sysroots
+
+    @cached_property
+    def sysroot_names(self) -> tuple[str, ...]:
+        return tuple(name for name in _stems(self.root / "sysroots") if name != "archives")
+
+    def sysroot(self, name: str) -> Sysroot:
+        return self._named(Sysroot, "sysroot", name, self.root / "sysroots", self.sysroot_names)
+
+    @cached_property
+    def archives(self) -> dict[str, Archive]:
+        return {item.name: item for item in self._tables(Archive, "archive", self.root / "sysroots/archives.toml")}
+
+    def lock_path(self, lock: str) -> Path:
+        """Where a pinned lock lies: ``sysroots/locks/<name>.json``."""
+        return self.root / "sysroots" / "locks" / f"{lock}.json"
+
+    def lock_text(self, lock: str) -> str | None:
+        """The text of a pinned lock; None where there is none, so that packages are resolved afresh."""
+        path = self.lock_path(lock)
+        return self._text(path) if path.is_file() else None
+
+    # --- patches and templates
+
+    def series(self, recipe: str) -> Series:
+        path = self.root / "patches" / recipe / "series.toml"
+        return self._load(Series, path) if path.is_file() else Series(patches=())
+
+    def patch_text(self, recipe: str, file: str) -> str:
+        path = self.root / "patches" / recipe / file
+        if not path.is_file():
+            series = self.root / "patches" / recipe / "series.toml"
+            raise DataError(f"the patch {file!r} is listed, but the file does not exist", where=str(series))
+        return self._text(path)
+
+    def template(self, name: str) -> str:
+        """The text of a template by its path below ``toolchains/templates``."""
+        path = self.templates / name
+        if not path.is_file():
+            raise DataError(f"there is no template {name!r}", where=str(self.templates))
+        return self._text(path)
+
+    # --- reading
+
+    def _load(self, model: type[M], path: Path) -> M:
+        if path not in self._read:
+            self._read[path] = load(model, path)
+        item = self._read[path]
+        assert isinstance(item, model)
+        return item
+
+    @staticmethod
+    def _text(path: Path) -> str:
+        try:
+            return path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError("this file cannot be read as UTF-8 text", where=str(path), why=str(error)) from error
+
+    def _named(self, model: type[M], kind: str, name: str, folder: Path, known: tuple[str, ...]) -> M:
+        if name not in known:
+            raise unknown(kind, name, known, list_command="./x list")
+        path = folder / f"{name}.toml"
+        item = self._load(model, path)
+        written = getattr(item, "name", name)
+        if written != name:
+            raise DataError(f"`name` is {written!r}, but the file is called {path.name!r}", where=str(path))
+        return item
+
+    @staticmethod
+    def _tables(model: type[M], key: str, path: Path) -> list[M]:
+        """The ``[[key]]`` tables of a file; no other top-level key may stand there."""
+        data, text = read_toml(path)
+        extra = set(data) - {key}
+        if extra:
+            raise DataError(f"`{sorted(extra)[0]}` is no known key; this file holds [[{key}]] tables", where=str(path))
+        return [validate(model, item, text, path, (key, at)) for at, item in enumerate(data.get(key, []))]
+
+
+def _stems(folder: Path) -> tuple[str, ...]:
+    return tuple(sorted(path.stem for path in folder.glob("*.toml")))

@@ -1,0 +1,215 @@
+"""Validates all written data in one run: what cannot be read, what points nowhere, what nothing points to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from crosswheel.errors import DataError
+from crosswheel.spec.catalog import Catalog
+from crosswheel.spec.models import Recipe, Release
+from crosswheel.spec.toml import line_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """One thing that is wrong: where (``file:line`` relative to the data's root), and what."""
+
+    where: str
+    what: str
+
+
+def lint(catalog: Catalog) -> list[Problem]:
+    """Every problem of the written data, sorted by place. An empty list means that all of it can be used."""
+    found: list[Problem] = []
+    sections: tuple[Callable[[Catalog], Iterable[Problem]], ...] = (
+        _recipes,
+        _toolchains,
+        _targets,
+        _sysroots,
+        _patches,
+    )
+    for section in sections:
+        try:
+            found.extend(section(catalog))
+        except DataError as error:
+            found.append(_told(catalog, error))
+    return sorted(set(found), key=lambda problem: (problem.where, problem.what))
+
+
+def _told(catalog: Catalog, error: DataError) -> Problem:
+    where = error.where.removeprefix(f"{catalog.root}/")
+    return Problem(where=where, what="\n".join(part for part in (error.what, error.why) if part))
+
+
+def _at(catalog: Catalog, path: Path, *location: str | int) -> str:
+    name = path.relative_to(catalog.root).as_posix()
+    line = line_of(path.read_text(encoding="utf-8"), location) if location and path.is_file() else None
+    return f"{name}:{line}" if line else name
+
+
+def _each(catalog: Catalog, names: Iterable[str], read: Callable[[str], object]) -> Iterator[Problem]:
+    """The problems of files that cannot be read, one by one, so that one bad file does not hide another."""
+    for name in names:
+        try:
+            read(name)
+        except DataError as error:
+            yield _told(catalog, error)
+
+
+def _readable(names: Iterable[str], read: Callable[[str], object]) -> list[str]:
+    def works(name: str) -> bool:
+        try:
+            read(name)
+        except DataError:
+            return False
+        return True
+
+    return [name for name in names if works(name)]
+
+
+def _recipes(catalog: Catalog) -> Iterator[Problem]:
+    folder = catalog.root / "recipes"
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.is_dir() and not (path / "recipe.toml").is_file():
+            yield Problem(where=f"recipes/{path.name}", what="this folder has no recipe.toml")
+    yield from _each(catalog, catalog.recipe_names, catalog.recipe)
+    seen: dict[str, str] = {}
+    for name in _readable(catalog.recipe_names, catalog.recipe):
+        recipe = catalog.recipe(name)
+        path = folder / name / "recipe.toml"
+        for alias in (name, *recipe.aliases):
+            if alias in seen and seen[alias] != name:
+                yield Problem(where=_at(catalog, path, "aliases"), what=f"{alias!r} already means {seen[alias]!r}")
+            seen[alias] = name
+        if not (path.parent / recipe.check.script).is_file():
+            what = f"the check's script {recipe.check.script!r} does not exist"
+            yield Problem(where=_at(catalog, path, "check", "script"), what=what)
+        for feature, data in recipe.features.items():
+            for other in sorted({*data.conflicts, *data.requires} - set(recipe.features)):
+                what = f"there is no feature {other!r}"
+                yield Problem(where=_at(catalog, path, "features", feature), what=what)
+        yield from _releases(catalog, recipe)
+
+
+def _releases(catalog: Catalog, recipe: Recipe) -> Iterator[Problem]:
+    folder = catalog.root / "recipes" / recipe.name
+    files = sorted(path.stem for path in folder.glob("*.toml") if path.name != "recipe.toml")
+    if not files:
+        yield Problem(where=f"recipes/{recipe.name}", what="this recipe has no release")
+    for version in files:
+        try:
+            release = catalog.release(recipe.name, version)
+        except DataError as error:
+            yield _told(catalog, error)
+            continue
+        yield from _release(catalog, release, folder / f"{version}.toml")
+
+
+def _release(catalog: Catalog, release: Release, path: Path) -> Iterator[Problem]:
+    for version in release.bazel.versions if release.bazel else ():
+        if version not in catalog.bazels:
+            what = f"toolchains/bazel.toml has no Bazel {version}"
+            yield Problem(where=_at(catalog, path, "bazel", "versions"), what=what)
+    for number, external in enumerate(release.externals):
+        for template in external.files.values():
+            if not (catalog.templates / template).is_file():
+                what = f"there is no template {template!r}"
+                yield Problem(where=_at(catalog, path, "externals", number, "files"), what=what)
+    names = [external.name for external in release.externals]
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        yield Problem(where=_at(catalog, path, "externals"), what=f"the external {name!r} stands here twice")
+
+
+def _toolchains(catalog: Catalog) -> Iterator[Problem]:
+    yield from _each(catalog, catalog.toolchain_names, catalog.toolchain)
+    for name in _readable(catalog.toolchain_names, catalog.toolchain):
+        toolchain = catalog.toolchain(name)
+        path = catalog.root / "toolchains" / f"{name}.toml"
+        if toolchain.sysroot not in catalog.sysroot_names:
+            yield Problem(where=_at(catalog, path, "sysroot"), what=f"there is no sysroot {toolchain.sysroot!r}")
+    if catalog.emulator.sysroot not in catalog.sysroot_names:
+        path = catalog.root / "toolchains" / "emulator.toml"
+        yield Problem(where=_at(catalog, path, "sysroot"), what=f"there is no sysroot {catalog.emulator.sysroot!r}")
+
+
+def _targets(catalog: Catalog) -> Iterator[Problem]:
+    yield from _each(catalog, catalog.target_names, catalog.target)
+    toolchains = set(_readable(catalog.toolchain_names, catalog.toolchain))
+    sysroots = set(_readable(catalog.sysroot_names, catalog.sysroot))
+    for name in _readable(catalog.target_names, catalog.target):
+        target = catalog.target(name)
+        path = catalog.root / "toolchains" / "targets" / f"{name}.toml"
+        for key, cpu in (("cpu", target.cpu), ("avx_cpu", target.avx_cpu)):
+            if cpu is not None and cpu not in catalog.cpus:
+                yield Problem(where=_at(catalog, path, key), what=f"toolchains/cpus.toml has no cpu {cpu!r}")
+            elif cpu is not None and catalog.cpus[cpu].arch != target.arch:
+                yield Problem(where=_at(catalog, path, key), what=f"{cpu!r} is no {target.arch} processor")
+        for number, system in enumerate(target.systems):
+            where = _at(catalog, path, "systems", number)
+            if system.sysroot not in catalog.sysroot_names:
+                yield Problem(where=where, what=f"there is no sysroot {system.sysroot!r}")
+            elif system.sysroot in sysroots and catalog.sysroot(system.sysroot).python != system.python:
+                has = catalog.sysroot(system.sysroot).python
+                yield Problem(where=where, what=f"{system.sysroot} has CPython {has}, not {system.python}")
+            if system.toolchain not in catalog.toolchain_names:
+                yield Problem(where=where, what=f"there is no toolchain {system.toolchain!r}")
+            elif system.toolchain in toolchains:
+                toolchain = catalog.toolchain(system.toolchain)
+                if target.arch not in toolchain.cross:
+                    yield Problem(where=where, what=f"{toolchain.name} has no packages for {target.arch}")
+                if toolchain.python != system.python:
+                    what = f"the builder of {toolchain.name} has CPython {toolchain.python}, not {system.python}"
+                    yield Problem(where=where, what=what)
+
+
+def _sysroots(catalog: Catalog) -> Iterator[Problem]:
+    yield from _each(catalog, catalog.sysroot_names, catalog.sysroot)
+    for name in _readable(catalog.sysroot_names, catalog.sysroot):
+        path = catalog.root / "sysroots" / f"{name}.toml"
+        for number, suite in enumerate(catalog.sysroot(name).suites):
+            if suite.archive not in catalog.archives:
+                what = f"sysroots/archives.toml has no archive {suite.archive!r}"
+                yield Problem(where=_at(catalog, path, "suites", number), what=what)
+
+
+def _patches(catalog: Catalog) -> Iterator[Problem]:
+    folder = catalog.root / "patches"
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if not path.is_dir():
+            continue
+        series_path = path / "series.toml"
+        present = {item.name for item in path.glob("*.patch")}
+        if not series_path.is_file():
+            yield Problem(where=f"patches/{path.name}", what="this folder has no series.toml")
+            continue
+        if path.name not in catalog.recipe_names:
+            yield Problem(where=f"patches/{path.name}", what=f"there is no recipe {path.name!r}")
+        try:
+            series = catalog.series(path.name)
+        except DataError as error:
+            yield _told(catalog, error)
+            continue
+        for number, patch in enumerate(series.patches):
+            where = _at(catalog, series_path, "patches", number)
+            if patch.file not in present:
+                yield Problem(where=where, what=f"the patch {patch.file!r} does not exist")
+            else:
+                yield from _patch_reads(catalog, path / patch.file)
+        for extra in sorted(present - {patch.file for patch in series.patches}):
+            what = "no series lists this patch; add it to series.toml or delete it"
+            yield Problem(where=f"patches/{path.name}/{extra}", what=what)
+
+
+def _patch_reads(catalog: Catalog, path: Path) -> Iterator[Problem]:
+    from unidiff import PatchSet
+    from unidiff.errors import UnidiffParseError
+
+    try:
+        empty = not PatchSet(path.read_text(encoding="utf-8"))
+    except (UnidiffParseError, UnicodeDecodeError) as error:
+        yield Problem(where=_at(catalog, path), what=f"this is no unified diff: {error}")
+        return
+    if empty:
+        yield Problem(where=_at(catalog, path), what="this patch changes nothing")
