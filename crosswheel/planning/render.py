@@ -30,6 +30,13 @@ def _string(value: object) -> str:
     return json.dumps(str(value))
 
 
+def _strings(values: object) -> str:
+    """For Starlark and Python: a list of strings."""
+    if isinstance(values, str) or not isinstance(values, (list, tuple)):
+        raise TypeError(f"`strings` wants a list, not {values!r}")
+    return json.dumps([str(value) for value in values])
+
+
 def _cmake(value: object) -> str:
     """For CMake: a quoted argument."""
     text = str(value)
@@ -43,7 +50,7 @@ def _meson(value: object) -> str:
     return "'" + str(value).replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
-_FILTERS = {"sh": _sh, "words": _words, "string": _string, "cmake": _cmake, "meson": _meson}
+_FILTERS = {"sh": _sh, "words": _words, "string": _string, "strings": _strings, "cmake": _cmake, "meson": _meson}
 
 
 class Renderer:

@@ -154,10 +154,11 @@ class TreeStep(Step):
 
 @dataclass(frozen=True, kw_only=True)
 class RenderedFile:
-    """A file that planning wrote."""
+    """A file that planning wrote; with ``link``, a symbolic link to ``text``."""
 
     text: str
     executable: bool = False
+    link: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,7 +170,10 @@ class FilesStep(Step):
     files: Mapping[str, RenderedFile]
 
     def fields(self) -> dict[str, Json]:
-        return {path: {"text": f.text, "executable": f.executable} for path, f in self.files.items()}
+        return {
+            path: {"text": file.text, "executable": file.executable, "link": file.link}
+            for path, file in self.files.items()
+        }
 
 
 @dataclass(frozen=True, kw_only=True)

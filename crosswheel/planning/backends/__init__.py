@@ -1,0 +1,53 @@
+"""How a release is compiled: each backend says which files it needs, in which environment, by which commands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from crosswheel.planning.render import Renderer
+from crosswheel.planning.resolve import Resolution
+from crosswheel.planning.steps import RenderedFile
+
+SOURCE = "/build/src"
+OUT = "/build/out"
+TOOLS = "/tools"
+
+SOURCE_DATE_EPOCH = "1577836800"
+"""2020-01-01 00:00 UTC in seconds: the time that every file of every wheel has, so that equal inputs give equal bytes."""
+
+PIP_WHEEL = (
+    "python3",
+    "-m",
+    "pip",
+    "wheel",
+    "--verbose",
+    "--no-build-isolation",
+    "--no-deps",
+    "--no-index",
+    "--no-cache-dir",
+    "--disable-pip-version-check",
+    "--wheel-dir",
+    OUT,
+    ".",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compilation:
+    """A backend's part of the plan.
+
+    ``files`` are rendered below the toolchain's folder, ``home`` into the home folder of the build; ``env`` is added
+    to the common environment; ``path`` are folders before ``/usr/bin`` on ``PATH``.
+    """
+
+    files: Mapping[str, RenderedFile] = field(default_factory=dict)
+    home: Mapping[str, RenderedFile] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict)
+    path: tuple[str, ...] = ()
+    commands: tuple[tuple[str, ...], ...] = (PIP_WHEEL,)
+
+
+Backend = Callable[[Resolution, Renderer, Mapping[str, Any], Mapping[str, str]], Compilation]
+"""Resolution, renderer, the templates' values, externals (name → folder in the container) → the compilation."""

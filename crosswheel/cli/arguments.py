@@ -1,0 +1,84 @@
+"""Arguments that Invoke does not know by itself: optional positional ones, and any number of them.
+
+Invoke's parser gives a positional argument exactly one word, and takes every further word for the name of a task. A
+task made with :func:`task` and ``rest="wheels"`` takes all further words into the list ``wheels``; with
+``maybe="recipe"`` one further word, if there is one, into ``recipe``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from invoke.parser.argument import Argument
+from invoke.parser.parser import ParseMachine
+from invoke.tasks import Task as InvokeTask
+
+
+class RestArgument(Argument):
+    """Takes words that are no flags: one if its kind is text, any number if it is a list."""
+
+    def takes_more(self) -> bool:
+        return self.kind is list or self.raw_value is None
+
+
+class Task(InvokeTask[Callable[..., Any]]):
+    """A task with at most one argument that takes further words."""
+
+    rest: str | None = None
+    maybe: str | None = None
+
+    def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
+        arguments: list[Argument] = super().get_arguments(ignore_unknown_help=ignore_unknown_help)
+        for argument in arguments:
+            if (argument.attr_name or argument.name) in (self.rest, self.maybe):
+                argument.__class__ = RestArgument
+        return arguments
+
+
+def task(*, rest: str | None = None, maybe: str | None = None, **options: Any) -> Callable[[Callable[..., Any]], Task]:
+    """Like ``invoke.task``, with ``rest`` or ``maybe`` naming the argument that takes further words."""
+    if rest:
+        options["iterable"] = [*options.get("iterable", []), rest]
+    options.setdefault("auto_shortflags", False)
+
+    def decorate(function: Callable[..., Any]) -> Task:
+        made = Task(function, **options)
+        made.rest = rest
+        made.maybe = maybe
+        return made
+
+    return decorate
+
+
+def _rest_of(machine: ParseMachine) -> RestArgument | None:
+    if machine.context is None:
+        return None
+    for argument in machine.context.args.values():
+        if isinstance(argument, RestArgument) and argument.takes_more():
+            return argument
+    return None
+
+
+def teach_parser() -> None:
+    """Lets Invoke's parser give further words to a task that takes them. Doing it twice changes nothing."""
+    handle = ParseMachine.handle
+    if handle.__name__ == "handle_rest":
+        return
+
+    def handle_rest(machine: ParseMachine, token: str) -> None:
+        context = machine.context
+        plain = (
+            machine.current_state != "unknown"
+            and context is not None
+            and not token.startswith("-")
+            and not machine.waiting_for_flag_value
+            and not context.missing_positional_args
+        )
+        argument = _rest_of(machine) if plain else None
+        if argument is None:
+            handle(machine, token)
+        else:
+            argument.value = token
+
+    type.__setattr__(ParseMachine, "handle", handle_rest)

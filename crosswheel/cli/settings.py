@@ -1,0 +1,98 @@
+"""What the user and the machine say: environment, settings file and options, in one frozen value.
+
+The settings file is ``$CROSSWHEEL_SETTINGS``, else ``settings.toml`` in the user's configuration folder
+(``~/.config/crosswheel`` on Linux). Options of a command win over the environment, and that over the file. This is the
+only module that reads the environment.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from crosswheel.building.job import Settings
+from crosswheel.errors import InputError
+from crosswheel.spec.models import Model
+from crosswheel.spec.toml import load
+
+DATA = Path(__file__).resolve().parents[2]
+"""The checkout, which holds ``recipes/``, ``toolchains/``, ``sysroots/`` and ``patches/``."""
+
+
+class UserSettings(Model):
+    """What ``settings.toml`` may say. ``memory`` is in GiB, ``apt_mirrors`` maps ``debian`` and the like to URLs."""
+
+    store: Path | None = None
+    mirror: str | None = None
+    apt_mirrors: dict[str, str] = {}
+    jobs: int | None = Field(default=None, gt=0)
+    memory: float | None = Field(default=None, gt=0)
+    sandbox: Literal["docker", "host"] = "docker"
+
+
+def read_settings(
+    *,
+    environ: Mapping[str, str] | None = None,
+    jobs: int | None = None,
+    memory: float | None = None,
+    sandbox: str | None = None,
+    mirror: str | None = None,
+    offline: bool = False,
+    keep_failed: bool = False,
+) -> Settings:
+    """The settings of one command. Raises ``InputError`` for values that cannot be."""
+    env = os.environ if environ is None else environ
+    user = _user_settings(env)
+    if jobs is not None and jobs < 1:
+        raise InputError(f"--jobs {jobs} is no number of jobs", hint="give 1 or more")
+    if memory is not None and memory <= 0:
+        raise InputError(f"--memory {memory} is no amount of memory", hint="give GiB, such as --memory 8")
+    chosen = sandbox or user.sandbox
+    if chosen not in ("docker", "host"):
+        raise InputError(f"there is no sandbox {chosen!r}", hint="--sandbox docker, or --sandbox host")
+    gib = memory or user.memory or max(1.0, _memory_gib() * 0.8)
+    return Settings(
+        store=_store(env, user),
+        apt_mirrors=user.apt_mirrors,
+        mirror=mirror or env.get("CROSSWHEEL_MIRROR") or user.mirror,
+        offline=offline,
+        jobs=jobs or user.jobs or os.cpu_count() or 1,
+        memory=int(gib * 1024),
+        sandbox="host" if chosen == "host" else "docker",
+        keep_failed=keep_failed,
+    )
+
+
+def _user_settings(env: Mapping[str, str]) -> UserSettings:
+    given = env.get("CROSSWHEEL_SETTINGS")
+    if given:
+        return load(UserSettings, Path(given))
+    import platformdirs
+
+    path = platformdirs.user_config_path("crosswheel") / "settings.toml"
+    return load(UserSettings, path) if path.is_file() else UserSettings()
+
+
+def _store(env: Mapping[str, str], user: UserSettings) -> Path:
+    given = env.get("CROSSWHEEL_STORE")
+    if given:
+        return Path(given).expanduser().absolute()
+    if user.store:
+        return user.store.expanduser().absolute()
+    import platformdirs
+
+    return platformdirs.user_cache_path("crosswheel").absolute()
+
+
+def _memory_gib() -> float:
+    """The machine's memory in GiB."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+
+
+def consent_given() -> bool:
+    """Whether the user said in advance that this machine may be set up."""
+    return os.environ.get("CROSSWHEEL_YES") == "1" or os.environ.get("CI") == "true"

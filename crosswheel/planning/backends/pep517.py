@@ -1,0 +1,18 @@
+"""setuptools and other PEP 517 backends that ask ``sysconfig`` for the compiler."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from crosswheel.planning.backends import Compilation
+from crosswheel.planning.render import Renderer
+from crosswheel.planning.resolve import Resolution
+
+
+def compilation(
+    resolution: Resolution, renderer: Renderer, values: Mapping[str, Any], externals: Mapping[str, str]
+) -> Compilation:
+    """The target's sysconfig names the wrappers; ``CC`` and ``CXX`` do so for those who read the environment."""
+    folder = f"{values['toolchain']}/bin"
+    return Compilation(env={"CC": f"{folder}/cc", "CXX": f"{folder}/c++"})

@@ -1,0 +1,274 @@
+"""From a resolution to all steps of its build, known before the first one runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from crosswheel.digest import Json
+from crosswheel.errors import InputError
+from crosswheel.planning.backends import OUT, SOURCE, SOURCE_DATE_EPOCH, TOOLS, Backend, bazel, cmake, pep517
+from crosswheel.planning.render import Renderer
+from crosswheel.planning.resolve import Resolution
+from crosswheel.planning.steps import (
+    FetchStep,
+    FilesStep,
+    LocalStep,
+    LockStep,
+    PatchText,
+    ProofStep,
+    RootStep,
+    RunStep,
+    Step,
+    TreeStep,
+    WheelStep,
+)
+from crosswheel.planning.toolchains import DEB_ARCH, EXTERNALS, HOST_ARCH, SYSROOT, TOOLCHAIN, Paths
+from crosswheel.planning.toolchains import toolchain_files, values_of
+from crosswheel.spec.catalog import Catalog
+from crosswheel.spec.models import Arch, External, Source, Sysroot
+from crosswheel.spec.policy import policy_for
+
+REQUIRES = "/requires"
+
+_BACKENDS: Mapping[str, Backend] = {
+    "bazel": bazel.compilation,
+    "cmake": cmake.compilation,
+    "pep517": pep517.compilation,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalSource:
+    """What the user gave by ``--source NAME=PATH``: a file or a folder, hashed."""
+
+    path: str
+    sha256: str
+    folder: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """All steps of a build. ``proof`` is the goal; ``wheel`` is what it judges."""
+
+    resolution: Resolution
+    wheel: WheelStep
+    proof: ProofStep
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """Every step once, inputs first."""
+        return tuple(self.proof.walk())
+
+
+def plan(
+    resolution: Resolution,
+    catalog: Catalog,
+    *,
+    rules: Mapping[str, int],
+    sources: Mapping[str, LocalSource] | None = None,
+) -> Plan:
+    """The plan of a resolution. ``rules`` are the proof's rules and their versions, ``sources`` what the user gave.
+
+    Raises ``InputError`` for a source of a name that the release does not have.
+    """
+    given = dict(sources or {})
+    _refuse_unknown_sources(resolution, given)
+    wheel = WheelStep(
+        name=f"wheel {resolution.recipe.name} {resolution.release.version}",
+        inputs={"run": _compile_step(resolution, catalog, given)},
+        distribution=resolution.recipe.distribution,
+        version=resolution.release.version,
+        tag=resolution.wheel_tag,
+    )
+    return Plan(resolution=resolution, wheel=wheel, proof=_proof_step(resolution, catalog, wheel, rules))
+
+
+def _refuse_unknown_sources(resolution: Resolution, given: Mapping[str, LocalSource]) -> None:
+    known = [resolution.recipe.name, *(external.name for external in resolution.release.externals)]
+    if resolution.bazel:
+        known.append("bazel")
+    for name in given:
+        if name not in known:
+            raise InputError(
+                f"{resolution.recipe.name} {resolution.release.version} has no source {name!r}",
+                where=f"--source {name}=…",
+                hint=f"it has: {', '.join(known)}",
+            )
+
+
+# --- sources ---------------------------------------------------------------------------------------------------------
+
+
+def fetch_step(source: Source) -> FetchStep:
+    """The step that gets a source."""
+    return FetchStep(name=f"fetch {source.file}", file=source.file, sha256=source.sha256, places=source.places)
+
+
+def _source_step(name: str, source: Source, given: Mapping[str, LocalSource]) -> Step:
+    if name not in given:
+        return fetch_step(source)
+    local = given[name]
+    return LocalStep(name=f"take {name}", path=local.path, sha256=local.sha256, folder=local.folder)
+
+
+def source_tree(resolution: Resolution, catalog: Catalog, given: Mapping[str, LocalSource]) -> TreeStep:
+    """The release's own source, patched."""
+    name = resolution.recipe.name
+    return TreeStep(
+        name=f"unpack {name} {resolution.release.version}",
+        inputs={"archive": _source_step(name, resolution.release.source, given)},
+        patches=_patches(resolution, catalog, None),
+    )
+
+
+def _patches(resolution: Resolution, catalog: Catalog, external: str | None) -> tuple[PatchText, ...]:
+    return tuple(
+        PatchText(file=patch.file, text=catalog.patch_text(resolution.recipe.name, patch.file))
+        for patch in resolution.patches
+        if patch.external == external
+    )
+
+
+def _external_tree(
+    resolution: Resolution, catalog: Catalog, renderer: Renderer, external: External, given: Mapping[str, LocalSource]
+) -> TreeStep:
+    return TreeStep(
+        name=f"unpack {external.name}",
+        inputs={"archive": _source_step(external.name, external, given)},
+        patches=_patches(resolution, catalog, external.name),
+        files={path: renderer.render(name, {"name": external.name}) for path, name in external.files.items()},
+    )
+
+
+# --- roots -----------------------------------------------------------------------------------------------------------
+
+
+def root_step(
+    catalog: Catalog, sysroot: Sysroot, arch: Arch, packages: tuple[str, ...], purpose: str, lock: str
+) -> RootStep:
+    """An extracted root of packages of a distribution. ``lock`` is the name under which a pinned lock is looked for."""
+    resolved = LockStep(
+        name=f"resolve {purpose}",
+        architecture=DEB_ARCH[arch],
+        suites=sysroot.suites,
+        packages=packages,
+        snapshot=sysroot.snapshot,
+        pinned=catalog.lock_text(lock),
+    )
+    return RootStep(name=f"assemble {purpose}", inputs={"lock": resolved})
+
+
+def sysroot_step(catalog: Catalog, name: str, arch: Arch) -> RootStep:
+    """What a wheel is built against."""
+    sysroot = catalog.sysroot(name)
+    lock = f"{name}-{DEB_ARCH[arch]}-development"
+    return root_step(catalog, sysroot, arch, sysroot.development, f"sysroot {name} {arch}", lock)
+
+
+def builder_step(catalog: Catalog, name: str, arch: Arch) -> RootStep:
+    """The root in which a toolchain's builds for ``arch`` run."""
+    toolchain = catalog.toolchain(name)
+    packages = (*toolchain.packages, *toolchain.cross[arch])
+    lock = f"{name}-{DEB_ARCH[arch]}-builder"
+    return root_step(catalog, catalog.sysroot(toolchain.sysroot), HOST_ARCH, packages, f"builder {name} {arch}", lock)
+
+
+def target_root_step(catalog: Catalog, name: str, arch: Arch, more: tuple[str, ...] = ()) -> RootStep:
+    """The root in which a wheel is tried: the target's runtime, and the packages that a check needs."""
+    sysroot = catalog.sysroot(name)
+    lock = f"{name}-{DEB_ARCH[arch]}-runtime"
+    purpose = f"target root {name} {arch}"
+    return root_step(catalog, sysroot, arch, tuple(sorted({*sysroot.runtime, *more})), purpose, lock)
+
+
+def emulator_step(catalog: Catalog) -> RootStep:
+    """The root that holds qemu-user."""
+    emulator = catalog.emulator
+    sysroot = catalog.sysroot(emulator.sysroot)
+    return root_step(catalog, sysroot, HOST_ARCH, emulator.packages, "emulator", "emulator")
+
+
+# --- compiling and proving -------------------------------------------------------------------------------------------
+
+
+def _compile_step(resolution: Resolution, catalog: Catalog, given: Mapping[str, LocalSource]) -> RunStep:
+    renderer = Renderer(catalog)
+    release = resolution.release
+    values = values_of(resolution.system, resolution.toolchain, resolution.cpu, resolution.target.arch, Paths())
+    external_paths = {external.name: f"{EXTERNALS}/{external.name}" for external in release.externals}
+    compilation = _BACKENDS[release.backend](resolution, renderer, values, external_paths)
+    inputs: dict[str, Step] = {
+        "builder": builder_step(catalog, resolution.toolchain.name, resolution.target.arch),
+        "sysroot": sysroot_step(catalog, resolution.sysroot.name, resolution.target.arch),
+        "toolchain": FilesStep(
+            name=f"render toolchain {resolution.target.name}",
+            files={**toolchain_files(renderer, values), **compilation.files},
+        ),
+        "source": source_tree(resolution, catalog, given),
+    }
+    mounts = {"sysroot": SYSROOT, "toolchain": TOOLCHAIN}
+    copies = {"source": SOURCE}
+    if compilation.home:
+        inputs["home"] = FilesStep(name="render home", files=compilation.home)
+        copies["home"] = "/build/home"
+    for external in release.externals:
+        inputs[f"external {external.name}"] = _external_tree(resolution, catalog, renderer, external, given)
+        mounts[f"external {external.name}"] = external_paths[external.name]
+    if resolution.bazel:
+        inputs["bazel"] = _source_step("bazel", resolution.bazel, given)
+        mounts["bazel"] = f"{TOOLS}/bazel"
+    for source in release.requires:
+        inputs[f"require {source.file}"] = TreeStep(
+            name=f"unpack {source.file}", inputs={"archive": fetch_step(source)}
+        )
+        mounts[f"require {source.file}"] = f"{REQUIRES}/{source.file}"
+    return RunStep(
+        name=f"compile {resolution.recipe.name} {release.version} for {resolution.target.name}",
+        inputs=inputs,
+        commands=compilation.commands,
+        env=_environment(resolution, values, compilation.env, compilation.path),
+        cwd=SOURCE,
+        mounts=mounts,
+        copies=copies,
+        outputs=("*.whl",),
+    )
+
+
+def _environment(
+    resolution: Resolution, values: Mapping[str, object], more: Mapping[str, str], path: tuple[str, ...]
+) -> dict[str, str]:
+    requires = [f"{REQUIRES}/{source.file}" for source in resolution.release.requires]
+    return {
+        "PATH": ":".join([*path, "/usr/bin", "/bin"]),
+        "PYTHONPATH": ":".join([*requires, f"{TOOLCHAIN}/python"]),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "_PYTHON_SYSCONFIGDATA_NAME": str(values["sysconfigdata"]),
+        "_PYTHON_HOST_PLATFORM": f"linux-{resolution.target.arch}",
+        "SOURCE_DATE_EPOCH": SOURCE_DATE_EPOCH,
+        **more,
+        **resolution.release.env,
+    }
+
+
+def _proof_step(
+    resolution: Resolution, catalog: Catalog, wheel: WheelStep, rules: Mapping[str, int]
+) -> ProofStep:
+    recipe = resolution.recipe
+    policy = policy_for(resolution.target, resolution.sysroot, resolution.cpu, resolution.python)
+    dumped: Mapping[str, Json] = policy.model_dump(mode="json")
+    return ProofStep(
+        name=f"prove {recipe.name} {resolution.release.version} on {resolution.cpu.qemu}",
+        inputs={
+            "wheel": wheel,
+            "root": target_root_step(
+                catalog, resolution.sysroot.name, resolution.target.arch, recipe.check.packages
+            ),
+            "emulator": emulator_step(catalog),
+        },
+        policy=dumped,
+        check=catalog.check_script(recipe),
+        tests=resolution.release.tests,
+        timeout=recipe.check.timeout,
+        rules=rules,
+    )
