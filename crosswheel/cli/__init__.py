@@ -1,0 +1,34 @@
+"""The tasks of crosswheel, as one Invoke collection called ``ns``."""
+
+from __future__ import annotations
+
+from invoke.collection import Collection
+
+from crosswheel.cli import build as _build
+from crosswheel.cli import doctor as _doctor
+from crosswheel.cli import inspect as _inspect
+from crosswheel.cli import project as _project
+from crosswheel.cli import upkeep as _upkeep
+from crosswheel.cli.arguments import teach_parser
+
+teach_parser()
+
+ns = Collection(
+    _build.build,
+    _build.plan_task,
+    _inspect.list_task,
+    _inspect.check,
+    _inspect.explain,
+    _inspect.log,
+    _inspect.shell,
+    _inspect.verify,
+    _upkeep.clean,
+    _upkeep.sysroot,
+    _upkeep.toolchain,
+    _upkeep.patches,
+    _upkeep.status,
+    _doctor.doctor,
+    _project.test,
+    _project.lint,
+    _project.bench,
+)

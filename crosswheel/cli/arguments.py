@@ -7,12 +7,16 @@ task made with :func:`task` and ``rest="wheels"`` takes all further words into t
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
+from invoke.exceptions import Exit
 from invoke.parser.argument import Argument
 from invoke.parser.parser import ParseMachine
 from invoke.tasks import Task as InvokeTask
+
+from crosswheel.errors import CrosswheelError
 
 
 class RestArgument(Argument):
@@ -43,12 +47,30 @@ def task(*, rest: str | None = None, maybe: str | None = None, **options: Any) -
     options.setdefault("auto_shortflags", False)
 
     def decorate(function: Callable[..., Any]) -> Task:
-        made = Task(function, **options)
+        made = Task(_telling_errors(function), **options)
         made.rest = rest
         made.maybe = maybe
         return made
 
     return decorate
+
+
+def _telling_errors(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Tells our errors as sentences, and ends with their exit code; 130 when interrupted."""
+
+    @functools.wraps(function)
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except CrosswheelError as error:
+            from crosswheel.cli.console import show_error
+
+            show_error(error, as_json=bool(kwargs.get("json")))
+            raise Exit(code=error.exit_code) from error
+        except KeyboardInterrupt:
+            raise Exit(message="interrupted", code=130) from None
+
+    return guarded
 
 
 def _rest_of(machine: ParseMachine) -> RestArgument | None:

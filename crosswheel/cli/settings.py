@@ -28,7 +28,7 @@ class UserSettings(Model):
 
     store: Path | None = None
     mirror: str | None = None
-    apt_mirrors: dict[str, str] = {}
+    apt_mirrors: dict[str, str] = Field(default_factory=dict)
     jobs: int | None = Field(default=None, gt=0)
     memory: float | None = Field(default=None, gt=0)
     sandbox: Literal["docker", "host"] = "docker"

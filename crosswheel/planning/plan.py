@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from crosswheel.digest import Json
 from crosswheel.errors import InputError
-from crosswheel.planning.backends import OUT, SOURCE, SOURCE_DATE_EPOCH, TOOLS, Backend, bazel, cmake, pep517
+from crosswheel.planning.backends import SOURCE, SOURCE_DATE_EPOCH, TOOLS, Backend, bazel, cmake, pep517
 from crosswheel.planning.render import Renderer
 from crosswheel.planning.resolve import Resolution
 from crosswheel.planning.steps import (
@@ -23,10 +23,18 @@ from crosswheel.planning.steps import (
     TreeStep,
     WheelStep,
 )
-from crosswheel.planning.toolchains import DEB_ARCH, EXTERNALS, HOST_ARCH, SYSROOT, TOOLCHAIN, Paths
-from crosswheel.planning.toolchains import toolchain_files, values_of
+from crosswheel.planning.toolchains import (
+    DEB_ARCH,
+    EXTERNALS,
+    HOST_ARCH,
+    SYSROOT,
+    TOOLCHAIN,
+    Paths,
+    toolchain_files,
+    values_of,
+)
 from crosswheel.spec.catalog import Catalog
-from crosswheel.spec.models import Arch, External, Source, Sysroot
+from crosswheel.spec.models import Arch, External, Recipe, Source, Sysroot
 from crosswheel.spec.policy import policy_for
 
 REQUIRES = "/requires"
@@ -86,8 +94,6 @@ def plan(
 
 def _refuse_unknown_sources(resolution: Resolution, given: Mapping[str, LocalSource]) -> None:
     known = [resolution.recipe.name, *(external.name for external in resolution.release.externals)]
-    if resolution.bazel:
-        known.append("bazel")
     for name in given:
         if name not in known:
             raise InputError(
@@ -100,9 +106,15 @@ def _refuse_unknown_sources(resolution: Resolution, given: Mapping[str, LocalSou
 # --- sources ---------------------------------------------------------------------------------------------------------
 
 
-def fetch_step(source: Source) -> FetchStep:
+def fetch_step(source: Source, *, name: str = "", executable: bool = False) -> FetchStep:
     """The step that gets a source."""
-    return FetchStep(name=f"fetch {source.file}", file=source.file, sha256=source.sha256, places=source.places)
+    return FetchStep(
+        name=f"fetch {name or source.file}",
+        file=source.file,
+        sha256=source.sha256,
+        places=source.places,
+        executable=executable,
+    )
 
 
 def _source_step(name: str, source: Source, given: Mapping[str, LocalSource]) -> Step:
@@ -150,6 +162,7 @@ def root_step(
     """An extracted root of packages of a distribution. ``lock`` is the name under which a pinned lock is looked for."""
     resolved = LockStep(
         name=f"resolve {purpose}",
+        lock=lock,
         architecture=DEB_ARCH[arch],
         suites=sysroot.suites,
         packages=packages,
@@ -174,12 +187,12 @@ def builder_step(catalog: Catalog, name: str, arch: Arch) -> RootStep:
     return root_step(catalog, catalog.sysroot(toolchain.sysroot), HOST_ARCH, packages, f"builder {name} {arch}", lock)
 
 
-def target_root_step(catalog: Catalog, name: str, arch: Arch, more: tuple[str, ...] = ()) -> RootStep:
-    """The root in which a wheel is tried: the target's runtime, and the packages that a check needs."""
+def target_root_step(catalog: Catalog, name: str, arch: Arch, recipe: Recipe | None = None) -> RootStep:
+    """The root in which a wheel is tried: the target's runtime, and the packages that a recipe's check needs."""
     sysroot = catalog.sysroot(name)
-    lock = f"{name}-{DEB_ARCH[arch]}-runtime"
-    purpose = f"target root {name} {arch}"
-    return root_step(catalog, sysroot, arch, tuple(sorted({*sysroot.runtime, *more})), purpose, lock)
+    lock = f"{name}-{DEB_ARCH[arch]}-runtime" + (f"-{recipe.name}" if recipe else "")
+    packages = {*sysroot.runtime, *(recipe.check.packages if recipe else ())}
+    return root_step(catalog, sysroot, arch, tuple(sorted(packages)), f"target root {name} {arch}", lock)
 
 
 def emulator_step(catalog: Catalog) -> RootStep:
@@ -216,7 +229,7 @@ def _compile_step(resolution: Resolution, catalog: Catalog, given: Mapping[str, 
         inputs[f"external {external.name}"] = _external_tree(resolution, catalog, renderer, external, given)
         mounts[f"external {external.name}"] = external_paths[external.name]
     if resolution.bazel:
-        inputs["bazel"] = _source_step("bazel", resolution.bazel, given)
+        inputs["bazel"] = fetch_step(resolution.bazel, name=f"Bazel {resolution.bazel.version}", executable=True)
         mounts["bazel"] = f"{TOOLS}/bazel"
     for source in release.requires:
         inputs[f"require {source.file}"] = TreeStep(
@@ -262,7 +275,7 @@ def _proof_step(
         inputs={
             "wheel": wheel,
             "root": target_root_step(
-                catalog, resolution.sysroot.name, resolution.target.arch, recipe.check.packages
+                catalog, resolution.sysroot.name, resolution.target.arch, recipe
             ),
             "emulator": emulator_step(catalog),
         },

@@ -60,16 +60,17 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True)
 class FetchStep(Step):
-    """Gets one file. Result: ``out/<file>``, whose sha256 is ``sha256``."""
+    """Gets one file. Result: ``out/<file>``, whose sha256 is ``sha256``; ``executable`` sets its mode."""
 
     kind: ClassVar[str] = "fetch"
 
     file: str
     sha256: str
     places: tuple[Place, ...]
+    executable: bool = False
 
     def fields(self) -> dict[str, Json]:
-        return {"file": self.file, "sha256": self.sha256}
+        return {"file": self.file, "sha256": self.sha256, "executable": self.executable}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,11 +94,13 @@ class LockStep(Step):
 
     ``pinned`` is the text of a lock in the written data; then nothing is resolved, and the result is that text.
     ``architecture`` is Debian's name (``arm64``). ``snapshot`` is the time of the dated snapshot that serves where
-    the machine has no mirror of the archive.
+    the machine has no mirror of the archive. ``lock`` is the name of the pinned lock, there or not: it is what
+    ``sysroot lock`` renews.
     """
 
     kind: ClassVar[str] = "lock"
 
+    lock: str
     architecture: str
     suites: tuple[Suite, ...]
     packages: tuple[str, ...]

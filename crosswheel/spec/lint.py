@@ -203,8 +203,8 @@ def _patches(catalog: Catalog) -> Iterator[Problem]:
 
 
 def _patch_reads(catalog: Catalog, path: Path) -> Iterator[Problem]:
-    from unidiff import PatchSet
     from unidiff.errors import UnidiffParseError
+    from unidiff.patch import PatchSet
 
     try:
         empty = not PatchSet(path.read_text(encoding="utf-8"))

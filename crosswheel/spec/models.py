@@ -63,12 +63,11 @@ class Place(Model):
     uri: Annotated[str, StringConstraints(pattern=r"^(https?://|pypi:[^=]+==|npm:.+@|deb-src:[^=]+=)")]
     sha256: Sha256 | None = None
     member: str | None = None
-    reason: str = ""
 
     @model_validator(mode="after")
     def _hash_with_member(self) -> Place:
-        if self.member and not self.sha256:
-            raise ValueError("a place with `member` needs the `sha256` of the file that holds the member")
+        if (self.member is None) != (self.sha256 is None):
+            raise ValueError("`member` and the `sha256` of the file that holds it go together")
         return self
 
 
@@ -252,7 +251,8 @@ class Archive(Model):
     """An apt archive: how a machine's own apt configuration names it, its keys, and its dated snapshots.
 
     ``label`` is the ``Label`` field of its Release files. ``keyring`` is a file name under ``/usr/share/keyrings``.
-    ``snapshot`` is a URL in which ``{date}`` stands for a time such as ``20260101T000000Z``.
+    ``snapshot`` is a URL in which ``{date}`` stands for a time such as ``20260101T000000Z``. ``image`` is an image, by
+    its digest, in which apt runs where this machine has none.
     """
 
     name: Name
@@ -260,6 +260,7 @@ class Archive(Model):
     keyring: FileName
     keyring_package: str
     snapshot: Annotated[str, StringConstraints(pattern=r"^https?://.*\{date\}.*$")]
+    image: Annotated[str, StringConstraints(pattern=r"^\S+@sha256:[0-9a-f]{64}$")] | None = None
     source: str
 
 

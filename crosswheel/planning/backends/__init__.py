@@ -15,7 +15,7 @@ OUT = "/build/out"
 TOOLS = "/tools"
 
 SOURCE_DATE_EPOCH = "1577836800"
-"""2020-01-01 00:00 UTC in seconds: the time that every file of every wheel has, so that equal inputs give equal bytes."""
+"""2020-01-01 00:00 UTC, in seconds: the time that builds are told it is, so that equal inputs give equal bytes."""
 
 PIP_WHEEL = (
     "python3",

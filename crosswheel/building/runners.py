@@ -1,0 +1,76 @@
+"""Which function does the work of which kind of step. Each is imported when it is first needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from crosswheel.building.job import Job, Settings
+from crosswheel.planning import steps
+from crosswheel.spec.catalog import Catalog
+
+Runner = Callable[[Any, Mapping[str, Path], Job], None]
+
+
+def runners(catalog: Catalog, settings: Settings) -> Mapping[type[steps.Step], Runner]:
+    """The runners of all kinds of step, with the archives of ``catalog`` and the sandbox of ``settings``."""
+
+    def fetch(step: steps.FetchStep, inputs: Mapping[str, Path], job: Job) -> None:
+        from crosswheel.building.fetch import run_fetch
+
+        run_fetch(step, inputs, job, archives=catalog.archives)
+
+    def local(step: steps.LocalStep, inputs: Mapping[str, Path], job: Job) -> None:
+        from crosswheel.building.runs import run_local
+
+        run_local(step, inputs, job)
+
+    def lock(step: steps.LockStep, inputs: Mapping[str, Path], job: Job) -> None:
+        from crosswheel.building.apt import run_lock
+
+        run_lock(step, inputs, job, archives=catalog.archives)
+
+    def root(step: steps.RootStep, inputs: Mapping[str, Path], job: Job) -> None:
+        from crosswheel.building.roots import run_root
+
+        run_root(step, inputs, job, archives=catalog.archives)
+
+    def tree(step: steps.TreeStep, inputs: Mapping[str, Path], job: Job) -> None:
+        from crosswheel.building.patch import run_tree
+
+        run_tree(step, inputs, job)
+
+    def files(step: steps.FilesStep, inputs: Mapping[str, Path], job: Job) -> None:
+        from crosswheel.building.runs import run_files
+
+        run_files(step, inputs, job)
+
+    def run(step: steps.RunStep, inputs: Mapping[str, Path], job: Job) -> None:
+        from crosswheel.building.runs import run_run
+        from crosswheel.building.sandbox import sandbox_for
+
+        run_run(step, inputs, job, sandbox=sandbox_for(settings))
+
+    def wheel(step: steps.WheelStep, inputs: Mapping[str, Path], job: Job) -> None:
+        from crosswheel.building.wheels import run_wheel
+
+        run_wheel(step, inputs, job)
+
+    def proof(step: steps.ProofStep, inputs: Mapping[str, Path], job: Job) -> None:
+        from crosswheel.building.proofs import run_proof
+        from crosswheel.building.sandbox import sandbox_for
+
+        run_proof(step, inputs, job, sandbox=sandbox_for(settings))
+
+    return {
+        steps.FetchStep: fetch,
+        steps.LocalStep: local,
+        steps.LockStep: lock,
+        steps.RootStep: root,
+        steps.TreeStep: tree,
+        steps.FilesStep: files,
+        steps.RunStep: run,
+        steps.WheelStep: wheel,
+        steps.ProofStep: proof,
+    }

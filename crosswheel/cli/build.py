@@ -1,0 +1,248 @@
+"""The tasks `build` and `plan`."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from invoke.context import Context
+from invoke.exceptions import Exit
+
+from crosswheel.cli.arguments import task
+from crosswheel.cli.asking import PACKAGE_HELP, local_sources, request_of
+from crosswheel.cli.settings import DATA, read_settings
+from crosswheel.planning.plan import Plan, plan
+from crosswheel.planning.resolve import resolve
+from crosswheel.planning.steps import Step
+from crosswheel.spec.catalog import Catalog
+
+if TYPE_CHECKING:
+    from crosswheel.building.execute import Result
+    from crosswheel.building.job import Settings
+    from crosswheel.building.store import Store
+
+
+@task(
+    iterable=["feature", "tool", "source"],
+    help={
+        **PACKAGE_HELP,
+        "out": "Where released wheels go (default: dist).",
+        "jobs": "How many compilers run at once (default: the number of processors).",
+        "memory": "Limit of the build's container in GiB (default: 80 % of the machine's memory).",
+        "sandbox": "docker (default), or host: in a chroot of this machine, which is not hermetic.",
+        "mirror": "A folder or URL that holds sources by sha256, asked first.",
+        "offline": "Ask nothing but the mirror.",
+        "keep-failed": "Keep the folder of a failed step, for `./x shell KEY`.",
+        "json": "Print one JSON object on stdout, and nothing else there.",
+    },
+)
+def build(
+    _context: Context,
+    package: str,
+    target: str | None = None,
+    version: str | None = None,
+    python: str | None = None,
+    cpu: str | None = None,
+    feature: Sequence[str] = (),
+    cuda: bool = False,
+    no_avx: bool = False,
+    tool: Sequence[str] = (),
+    source: Sequence[str] = (),
+    out: str = "dist",
+    jobs: int = 0,
+    memory: float = 0.0,
+    sandbox: str | None = None,
+    mirror: str | None = None,
+    offline: bool = False,
+    keep_failed: bool = False,
+    json: bool = False,
+) -> None:
+    """Build a package into a wheel for a target, and prove that it fits.
+
+    The wheel lands in dist/<target>/ with its proof beside it; one whose proof fails lands in dist/failed/, and the
+    exit code is 1.
+    """
+    from crosswheel.building.store import Store
+
+    began = time.monotonic()
+    request = request_of(
+        package=package,
+        target=target,
+        version=version,
+        python=python,
+        cpu=cpu,
+        feature=feature,
+        cuda=cuda,
+        no_avx=no_avx,
+        tool=tool,
+    )
+    settings = read_settings(
+        jobs=jobs or None,
+        memory=memory or None,
+        sandbox=sandbox,
+        mirror=mirror,
+        offline=offline,
+        keep_failed=keep_failed,
+    )
+    catalog = Catalog(DATA)
+    planned = make_plan(catalog, resolve(request, catalog), source)
+    store = Store(settings.store)
+    result = run_plan(planned, catalog, store, settings, quiet=json)
+    _release(planned, result, Path(out), began, as_json=json)
+
+
+def make_plan(catalog: Catalog, resolution: Any, source: Sequence[str] = ()) -> Plan:
+    """The plan of a resolution with this version's rules of proof."""
+    from crosswheel.proving.prove import RULES
+
+    return plan(resolution, catalog, rules=RULES, sources=local_sources(source))
+
+
+def run_plan(planned: Plan, catalog: Catalog, store: Store, settings: Settings, *, quiet: bool) -> Result:
+    """Executes a plan on this machine, which is set up first where something is lacking and the user agrees."""
+    from crosswheel.building.execute import execute
+    from crosswheel.building.runners import runners
+    from crosswheel.cli.console import Screen
+
+    if not store.has(planned.proof.key):
+        from crosswheel.cli.doctor import prepare_for_build
+
+        prepare_for_build(settings)
+    with Screen(quiet=quiet) as screen:
+        return execute(planned.proof, store, settings, runners(catalog, settings), screen)
+
+
+def _release(planned: Plan, result: Result, out: Path, began: float, *, as_json: bool) -> None:
+    from crosswheel.building.release import release
+    from crosswheel.cli.console import show_proof
+    from crosswheel.digest import sha256_file
+    from crosswheel.proving.prove import Proof
+
+    proof_path = result.artefacts[planned.proof.key].path / "proof.json"
+    proof = Proof.read(proof_path)
+    wheel = next(result.artefacts[planned.wheel.key].path.glob("*.whl"))
+    folder = planned.resolution.target.name
+    if planned.resolution.cpu.name != planned.resolution.target.cpu:
+        folder = f"{folder}/{planned.resolution.cpu.name}"
+    released = release(wheel, proof_path, passed=proof.passed, out=out, folder=folder)
+    if as_json:
+        answer = {
+            "wheel": str(released),
+            "sha256": sha256_file(released),
+            "seconds": round(time.monotonic() - began, 3),
+            "proof": proof.as_json(),
+            "steps": [_step_json(item) for item in result.steps],
+        }
+        print(json.dumps(answer, indent=2))
+    else:
+        show_proof(proof, released, seconds=time.monotonic() - began)
+    if not proof.passed:
+        raise Exit(code=1)
+
+
+def _step_json(item: Any) -> Mapping[str, object]:
+    return {
+        "name": item.name,
+        "kind": item.kind,
+        "key": item.key,
+        "cached": item.cached,
+        "seconds": round(item.seconds, 3),
+    }
+
+
+@task(
+    name="plan",
+    iterable=["feature", "tool", "source"],
+    help={**PACKAGE_HELP, "json": "Print one JSON object on stdout."},
+)
+def plan_task(
+    _context: Context,
+    package: str,
+    target: str | None = None,
+    version: str | None = None,
+    python: str | None = None,
+    cpu: str | None = None,
+    feature: Sequence[str] = (),
+    cuda: bool = False,
+    no_avx: bool = False,
+    tool: Sequence[str] = (),
+    source: Sequence[str] = (),
+    json: bool = False,
+) -> None:
+    """Show the steps of a build with their keys, inputs and what is in the store; build nothing."""
+    from crosswheel.building.store import Store
+
+    request = request_of(
+        package=package,
+        target=target,
+        version=version,
+        python=python,
+        cpu=cpu,
+        feature=feature,
+        cuda=cuda,
+        no_avx=no_avx,
+        tool=tool,
+    )
+    catalog = Catalog(DATA)
+    planned = make_plan(catalog, resolve(request, catalog), source)
+    store = Store(read_settings().store)
+    if json:
+        print_json(plan_json(planned, store))
+    else:
+        _show_plan(planned, store)
+
+
+def print_json(value: object) -> None:
+    """One JSON object on stdout."""
+    print(json.dumps(value, indent=2))
+
+
+def plan_json(planned: Plan, store: Store) -> dict[str, object]:
+    """A plan as `plan --json` prints it."""
+    chosen = planned.resolution
+    return {
+        "recipe": chosen.recipe.name,
+        "version": chosen.release.version,
+        "target": chosen.target.name,
+        "cpu": chosen.cpu.name,
+        "python": chosen.python,
+        "features": sorted(chosen.features),
+        "bazel": chosen.bazel.version if chosen.bazel else None,
+        "patches": [patch.file for patch in chosen.patches],
+        "wheel_tag": chosen.wheel_tag,
+        "steps": [
+            {
+                "name": step.name,
+                "kind": step.kind,
+                "key": step.key,
+                "cached": store.has(step.key),
+                "inputs": {role: source.key for role, source in step.inputs.items()},
+            }
+            for step in planned.steps
+        ],
+    }
+
+
+def _show_plan(planned: Plan, store: Store) -> None:
+    from crosswheel.cli.console import show_table
+
+    chosen = planned.resolution
+    steps = planned.steps
+    numbers = {step.key: number for number, step in enumerate(steps, start=1)}
+    rows = [_plan_row(step, numbers, store) for step in steps]
+    details = [f"CPython {chosen.python}", chosen.cpu.name, *sorted(chosen.features)]
+    if chosen.bazel:
+        details.append(f"Bazel {chosen.bazel.version}")
+    title = f"{chosen.recipe.name} {chosen.release.version} for {chosen.target.name} ({', '.join(details)})"
+    show_table(title, ("", "step", "kind", "key", "needs", "store"), rows)
+    missing = sum(not store.has(step.key) for step in steps)
+    print(f"{len(steps)} steps, {missing} of them not in the store.")
+
+
+def _plan_row(step: Step, numbers: Mapping[str, int], store: Store) -> tuple[str, ...]:
+    needs = " ".join(str(number) for number in sorted(numbers[item.key] for item in step.inputs.values()))
+    state = "stored" if store.has(step.key) else "-"
+    return (str(numbers[step.key]), step.name, step.kind, step.key[:12], needs, state)

@@ -1,0 +1,231 @@
+"""The tasks that look at something and change nothing: `list`, `check`, `explain`, `log`, `shell`, `verify`."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from invoke.context import Context
+from invoke.exceptions import Exit
+
+from crosswheel.cli.arguments import task
+from crosswheel.cli.settings import DATA, read_settings
+from crosswheel.errors import InputError
+from crosswheel.spec.catalog import Catalog
+
+if TYPE_CHECKING:
+    from crosswheel.building.store import Store
+    from crosswheel.spec.models import Recipe, Release
+
+
+@task(name="list", maybe="recipe", help={"recipe": "Show one recipe's releases.", "json": "Print JSON on stdout."})
+def list_task(_context: Context, recipe: str | None = None, json: bool = False) -> None:
+    """Show recipes with their versions, targets and sysroots; or the releases of one RECIPE."""
+    catalog = Catalog(DATA)
+    if recipe is not None:
+        _list_recipe(catalog, recipe, as_json=json)
+    elif json:
+        print(jsonlib.dumps(_everything(catalog), indent=2))
+    else:
+        _list_everything(catalog)
+
+
+def _everything(catalog: Catalog) -> dict[str, object]:
+    return {
+        "recipes": [_recipe_json(catalog, catalog.recipe(name)) for name in catalog.recipe_names],
+        "targets": [catalog.target(name).model_dump(mode="json") for name in catalog.target_names],
+        "sysroots": [catalog.sysroot(name).model_dump(mode="json") for name in catalog.sysroot_names],
+        "cpus": [cpu.model_dump(mode="json") for cpu in catalog.cpus.values()],
+    }
+
+
+def _recipe_json(catalog: Catalog, recipe: Recipe) -> dict[str, object]:
+    return {
+        "name": recipe.name,
+        "aliases": list(recipe.aliases),
+        "summary": recipe.summary,
+        "features": {name: feature.summary for name, feature in recipe.features.items()},
+        "releases": [_release_json(release) for release in catalog.releases(recipe.name)],
+    }
+
+
+def _release_json(release: Release) -> dict[str, object]:
+    return {
+        "version": release.version,
+        "backend": release.backend,
+        "python": release.python,
+        "bazel": list(release.bazel.versions) if release.bazel else [],
+        "tests": release.tests,
+        "sha256": release.source.sha256,
+    }
+
+
+def _list_everything(catalog: Catalog) -> None:
+    from crosswheel.cli.console import show_table
+
+    recipes = [catalog.recipe(name) for name in catalog.recipe_names]
+    show_table(
+        "Recipes",
+        ("recipe", "also", "versions", "what it is"),
+        [
+            (
+                recipe.name,
+                ", ".join(recipe.aliases),
+                ", ".join(release.version for release in catalog.releases(recipe.name)),
+                recipe.summary,
+            )
+            for recipe in recipes
+        ],
+    )
+    targets = [catalog.target(name) for name in catalog.target_names]
+    show_table(
+        "Targets",
+        ("target", "cpu", "systems", "what it is"),
+        [
+            (
+                target.name,
+                target.cpu,
+                ", ".join(f"{system.sysroot} (CPython {system.python})" for system in target.systems),
+                target.title,
+            )
+            for target in targets
+        ],
+    )
+    sysroots = [catalog.sysroot(name) for name in catalog.sysroot_names]
+    show_table(
+        "Sysroots",
+        ("sysroot", "CPython", "GLIBC", "GLIBCXX", "what it is"),
+        [(s.name, s.python, s.floors.GLIBC, s.floors.GLIBCXX, s.title) for s in sysroots],
+    )
+
+
+def _list_recipe(catalog: Catalog, name: str, *, as_json: bool) -> None:
+    from crosswheel.cli.console import show_table
+
+    recipe = catalog.recipe(name)
+    if as_json:
+        print(jsonlib.dumps(_recipe_json(catalog, recipe), indent=2))
+        return
+    rows = [
+        (
+            release.version,
+            release.backend + (f" {', '.join(release.bazel.versions)}" if release.bazel else ""),
+            release.python,
+            ", ".join(_fitting(catalog, release)) or "none",
+            str(release.tests),
+        )
+        for release in catalog.releases(recipe.name)
+    ]
+    show_table(f"{recipe.name}: {recipe.summary}", ("version", "built by", "CPython", "targets", "tests"), rows)
+    for feature, data in sorted(recipe.features.items()):
+        print(f"--feature {feature}: {data.summary}" + (" (on by default)" if data.default else ""))
+
+
+def _fitting(catalog: Catalog, release: Release) -> list[str]:
+    from packaging.specifiers import SpecifierSet
+
+    served = SpecifierSet(release.python)
+    return [
+        name
+        for name in catalog.target_names
+        if any(served.contains(f"{system.python}.0") for system in catalog.target(name).systems)
+    ]
+
+
+@task(help={"json": "Print JSON on stdout."})
+def check(_context: Context, json: bool = False) -> None:
+    """Validate all written data: unknown keys, dangling references, missing or unlisted patches, missing hashes."""
+    from crosswheel.spec.lint import lint
+
+    catalog = Catalog(DATA)
+    problems = lint(catalog)
+    if json:
+        print(jsonlib.dumps([{"where": p.where, "what": p.what} for p in problems], indent=2))
+    else:
+        for problem in problems:
+            print(f"{problem.where}: {problem.what}")
+        counted = len(catalog.recipe_names), len(catalog.target_names), len(catalog.sysroot_names)
+        told = "{} recipes, {} targets, {} sysroots".format(*counted)
+        print(f"{told}: {len(problems)} problem{'' if len(problems) == 1 else 's'}.")
+    if problems:
+        raise Exit(code=2)
+
+
+def _store() -> Store:
+    from crosswheel.building.store import Store
+
+    return Store(read_settings().store)
+
+
+@task(help={"key": "A step's key, or its first digits.", "json": "Print JSON on stdout."})
+def explain(_context: Context, key: str, json: bool = False) -> None:
+    """Show what went into a step's key."""
+    record = _store().describe(key)
+    if json:
+        print(jsonlib.dumps({"key": record.key, "name": record.name, "step": record.step}, indent=2))
+        return
+    print(f"{record.name}\n{record.key} ({record.state})")
+    if record.meta:
+        print(f"{record.meta.seconds:.1f} s, {record.meta.bytes / 2**20:.1f} MiB, crosswheel {record.meta.tool}")
+    print(jsonlib.dumps(record.step, indent=2, ensure_ascii=False))
+
+
+@task(help={"key": "A step's key, or its first digits."})
+def log(_context: Context, key: str) -> None:
+    """Show the log of a step, of its last run."""
+    from crosswheel.cli.console import plain
+
+    path = _store().log_path(key)
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        print(plain(line))
+
+
+@task(help={"key": "A failed step's key, or its first digits."})
+def shell(_context: Context, key: str) -> None:
+    """Open the container of a failed step (one that was built with --keep-failed)."""
+    from crosswheel.building.runs import open_shell
+    from crosswheel.building.sandbox import sandbox_for
+
+    settings = read_settings()
+    raise Exit(code=open_shell(_store(), key, sandbox_for(settings)))
+
+
+@task(
+    rest="wheels",
+    help={
+        "wheels": "The wheels to judge; any number, from anywhere.",
+        "target": "The machine to judge for (default: x86_64).",
+        "python": "CPython of the target (default: the one of the wheel's tag, else the target's first).",
+        "cpu": "Another processor of the target's architecture.",
+        "no-avx": "The processor has no AVX (x86_64).",
+        "recipe": "Use this recipe's check; `auto` (default) finds it by the wheel's name and version.",
+        "json": "Print one JSON object on stdout.",
+    },
+)
+def verify(
+    _context: Context,
+    wheels: Sequence[str] = (),
+    target: str | None = None,
+    python: str | None = None,
+    cpu: str | None = None,
+    no_avx: bool = False,
+    recipe: str = "auto",
+    json: bool = False,
+) -> None:
+    """Judge wheels for a target: the proof alone, on any wheel. Exit code 1 if one of them fails."""
+    from crosswheel.cli.verifying import Verification, verify_all
+
+    if not wheels:
+        raise InputError("no wheel is named", hint="./x verify dist/rpi4/*.whl --target rpi4")
+    asked = Verification(
+        wheels=tuple(Path(wheel) for wheel in wheels),
+        target=target,
+        python=python,
+        cpu=cpu,
+        no_avx=no_avx,
+        recipe=recipe,
+    )
+    if not verify_all(asked, as_json=json):
+        raise Exit(code=1)
