@@ -61,7 +61,7 @@ _FORMS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], Progress]], ...] 
     (re.compile(r"^(?:INFO: )?(?P<text>(?:Loading|Analyzing|Analysing):? .*)$"), _as_it_is),
     # a compiler's own command line, as setuptools prints it
     (
-        re.compile(r"^\S*(?:g?cc|[gc]\+\+|clang(?:\+\+)?)(?:-\d+)? .*\s-c (?:.*\s)?(?P<file>\S+\.(?:cc|cpp|cxx|c|S))\b"),
+        re.compile(r"^\S*(?:g?cc|[gc]\+\+|clang(?:\+\+)?)[-\d]* .*\s-c (?:.*\s)?(?P<file>\S+\.(?:cc|cpp|cxx|c|S))\b"),
         _compiled,
     ),
 )

@@ -1,0 +1,315 @@
+"""What a person sees: the running build, tables, proofs and errors.
+
+The running build is told on stderr, results on stdout. On a terminal rich draws; elsewhere plain lines are written,
+without control characters, and rich is not even imported.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TextIO
+
+from crosswheel.cli.lines import duration, encodable, plain, plain_block
+from crosswheel.cli.progress import progress_of
+from crosswheel.errors import CrosswheelError
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.live import Live
+    from rich.spinner import Spinner
+
+    from crosswheel.planning.steps import Step
+
+__all__ = ["Screen", "plain", "show_error", "show_table"]
+
+LONG_KINDS = frozenset({"lock", "root", "run", "proof"})
+"""Steps of these kinds may take minutes: plain output says when one begins."""
+ROWS = 8
+"""So many running steps are shown at once."""
+HEARTBEAT = 300.0
+"""Seconds after which plain output says again what a step is doing."""
+
+_STYLES = {
+    "ok": "green",
+    "stored": "green",
+    "passed": "green",
+    "missing": "bold red",
+    "failed": "bold red",
+    "low": "yellow",
+    "warning": "yellow",
+    "optional": "dim",
+}
+
+
+def draws_on(stream: TextIO) -> bool:
+    """Whether ``stream`` is a terminal that can be drawn on."""
+    return stream.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
+
+
+def rich_console(stream: TextIO) -> Console:
+    """rich on ``stream``; it honours NO_COLOR. Nothing in a text is taken for markup."""
+    from rich.console import Console
+
+    return Console(file=stream, markup=False, emoji=False, highlight=False)
+
+
+@dataclass
+class _Running:
+    """A step that runs: since when, and the last that it said."""
+
+    name: str
+    kind: str
+    since: float
+    told: float
+    text: str = ""
+    spinner: Spinner | None = None
+
+
+@dataclass
+class _Tally:
+    total: int = 0
+    done: int = 0
+    cached: int = 0
+    built: int = 0
+    running: dict[str, _Running] = field(default_factory=dict)
+
+
+class Screen:
+    """Tells what the executor does (its ``Listener``). May be called from several threads.
+
+    ``quiet``: nothing but damage and failures. ``stream`` and ``clock`` are for tests.
+    """
+
+    def __init__(
+        self, *, quiet: bool = False, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._stream = stream or sys.stderr
+        self._quiet = quiet
+        self._clock = clock
+        self._began = clock()
+        self._draws = draws_on(self._stream) and not quiet
+        self._lock = threading.RLock()
+        self._tally = _Tally()
+        self._live: Live | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
+        with self._lock:
+            live, self._live = self._live, None
+        if live:
+            live.stop()
+        if kind is None and not self._quiet:
+            self._say("✓", self._summary(), "green")
+
+    # --- what the executor tells ---
+
+    def plan(self, steps: Sequence[Step]) -> None:
+        """All steps of the build, before the first."""
+        with self._lock:
+            self._tally = _Tally(total=len(steps))
+
+    def started(self, step: Step) -> None:
+        """``step`` is not in the store, and begins."""
+        with self._lock:
+            self._run(step)
+        if step.kind in LONG_KINDS and not self._draws and not self._quiet:
+            self._say("→", f"{plain(step.name)} …")
+
+    def line(self, step: Step, text: str) -> None:
+        """``step`` printed a line."""
+        shown = plain(text)
+        if not shown or self._quiet:
+            return
+        with self._lock:
+            running = self._tally.running.get(step.key)
+            if running is None:
+                return
+            progress = progress_of(shown)
+            running.text = str(progress) if progress else shown
+            now = self._clock()
+            beats = not self._draws and now - running.told >= HEARTBEAT
+            if beats:
+                running.told = now
+        if beats:
+            self._say("…", f"{running.name} ({duration(now - running.since)}): {running.text}")
+
+    def waiting(self, step: Step) -> None:
+        """Another build makes the same step."""
+        with self._lock:
+            self._run(step).text = "another build makes it; waiting"
+        if not self._draws and not self._quiet:
+            self._say("→", f"{plain(step.name)}: another build makes it; waiting …")
+
+    def finished(self, step: Step, seconds: float, cached: bool) -> None:
+        """``step`` is in the store now, or was (``cached``)."""
+        with self._lock:
+            self._tally.running.pop(step.key, None)
+            self._tally.done += 1
+            self._tally.cached += cached
+            self._tally.built += not cached
+            count = f"{self._tally.done}/{self._tally.total}"
+        if not cached and not self._quiet:
+            note = duration(seconds) if self._draws else f"{duration(seconds)}, {count}"
+            self._say("✓", f"{plain(step.name)}  ({note})", "green")
+
+    def damaged(self, step: Step, what: str) -> None:
+        """The artefact of ``step`` was found damaged, and is made anew."""
+        self._say("!", f"{plain(step.name)} was damaged in the store ({plain(what)}); making it anew", "yellow")
+
+    def failed(self, step: Step, error: BaseException) -> None:
+        """``step`` failed. The error itself is shown by :func:`show_error` at the end."""
+        with self._lock:
+            running = self._tally.running.pop(step.key, None)
+        after = f" after {duration(self._clock() - running.since)}" if running else ""
+        self._say("✗", f"{plain(step.name)} failed{after}", "bold red")
+
+    # --- how it is shown ---
+
+    def _run(self, step: Step) -> _Running:
+        now = self._clock()
+        running = _Running(name=plain(step.name), kind=step.kind, since=now, told=now)
+        running = self._tally.running.setdefault(step.key, running)
+        if self._draws and self._live is None:
+            self._live = self._draw()
+        return running
+
+    def _summary(self) -> str:
+        tally = self._tally
+        cached = f"{tally.cached} {'step' if tally.cached == 1 else 'steps'} from the store"
+        if not tally.built:
+            return cached
+        return f"{cached}, {tally.built} done in {duration(self._clock() - self._began)}"
+
+    def _say(self, mark: str, text: str, style: str = "") -> None:
+        with self._lock:
+            if self._draws:
+                from rich.text import Text
+
+                console = self._live.console if self._live else rich_console(self._stream)
+                console.print(Text.assemble((mark, style), " ", text), soft_wrap=True)
+            else:
+                self._stream.write(encodable(f"{mark} {text}\n", self._stream))
+                self._stream.flush()
+
+    def _draw(self) -> Live:
+        from rich.live import Live
+
+        live = Live(
+            console=rich_console(self._stream),
+            get_renderable=self._picture,
+            refresh_per_second=8,
+            transient=True,
+            redirect_stdout=sys.stdout.isatty(),
+            vertical_overflow="crop",
+        )
+        live.start()
+        return live
+
+    def _picture(self) -> RenderableType:
+        from rich.console import Group
+        from rich.spinner import Spinner
+        from rich.table import Table
+        from rich.text import Text
+
+        with self._lock:
+            now = self._clock()
+            rows = sorted(self._tally.running.values(), key=lambda running: running.since)
+            table = Table.grid(padding=(0, 1), expand=True)
+            table.add_column(width=1)
+            table.add_column(no_wrap=True, overflow="ellipsis", max_width=44)
+            table.add_column(no_wrap=True, justify="right", min_width=5)
+            table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+            for running in rows[:ROWS]:
+                running.spinner = running.spinner or Spinner("dots", style="cyan")
+                table.add_row(
+                    running.spinner,
+                    Text(running.name, style="bold"),
+                    Text(duration(now - running.since)),
+                    Text(running.text, style="dim"),
+                )
+            return Group(table, Text(self._footer(len(rows), now), style="cyan", no_wrap=True, overflow="ellipsis"))
+
+    def _footer(self, rows: int, now: float) -> str:
+        tally = self._tally
+        parts = [f"{tally.done} of {tally.total} steps"]
+        if tally.cached:
+            parts.append(f"{tally.cached} from the store")
+        if rows > ROWS:
+            parts.append(f"{rows - ROWS} more running")
+        parts.append(duration(now - self._began))
+        return "  " + " · ".join(parts)
+
+
+# --- errors and tables -----------------------------------------------------------------------------------------------
+
+
+def error_text(error: CrosswheelError) -> list[tuple[str, str]]:
+    """Pieces of text with their styles: where and what, why indented, and what to do."""
+    pieces = [("error: ", "bold red")]
+    if error.where:
+        pieces.append((f"{plain(error.where)}: ", "bold"))
+    pieces.append((f"{plain_block(error.what)}\n", ""))
+    if error.why:
+        pieces += [(f"    {line}\n" if line else "\n", "") for line in plain_block(error.why).split("\n")]
+    if error.hint:
+        pieces += [("→ ", "cyan"), (f"{plain_block(error.hint)}\n", "")]
+    return pieces
+
+
+def show_error(error: CrosswheelError, *, as_json: bool = False, stream: TextIO | None = None) -> None:
+    """Tells an error on stderr; with ``as_json`` also as an object on stdout."""
+    out = stream or sys.stderr
+    pieces = error_text(error)
+    if draws_on(out):
+        from rich.text import Text
+
+        rich_console(out).print(Text.assemble(*pieces), end="", soft_wrap=True)
+    else:
+        out.write(encodable("".join(text for text, _ in pieces), out))
+        out.flush()
+    if as_json:
+        import json
+
+        described = {"where": error.where, "what": error.what, "why": error.why, "hint": error.hint}
+        print(json.dumps({"error": described, "exit_code": error.exit_code}, indent=2))
+
+
+def show_table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, stream: TextIO | None = None
+) -> None:
+    """A table on stdout. Elsewhere than on a terminal: columns that are as wide as their widest cell."""
+    out = stream or sys.stdout
+    cells = [[plain(cell) for cell in row] for row in rows]
+    if draws_on(out):
+        _draw_table(out, title, columns, cells)
+    else:
+        out.write(encodable(f"{title}\n{table_text(columns, cells)}\n", out))
+
+
+def table_text(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Aligned columns, two spaces apart, without trailing spaces; each line ends with a line feed."""
+    lines = [columns, *rows] if any(columns) else list(rows)
+    widths = [max((len(line[i]) for line in lines), default=0) for i in range(len(columns))]
+    padded = ("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
+    return "".join(f"  {line.rstrip()}\n" for line in padded)
+
+
+def _draw_table(out: TextIO, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(title, style="bold"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(Text(column), overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
+    rich_console(out).print(table)
