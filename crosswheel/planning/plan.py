@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from packaging.specifiers import SpecifierSet
+
 from crosswheel.digest import Json
 from crosswheel.errors import InputError
 from crosswheel.planning.backends import SOURCE, SOURCE_DATE_EPOCH, TOOLS, Backend, bazel, cmake, pep517
@@ -34,10 +36,13 @@ from crosswheel.planning.toolchains import (
     values_of,
 )
 from crosswheel.spec.catalog import Catalog
-from crosswheel.spec.models import Arch, External, Recipe, Source, Sysroot
+from crosswheel.spec.models import Arch, External, Recipe, Requirement, Source, Sysroot
 from crosswheel.spec.policy import policy_for
 
 REQUIRES = "/requires"
+
+CHECK_WHEEL = "check wheel "
+"""What the role of a wheel that a check needs begins with, among the inputs of a :class:`ProofStep`."""
 
 _BACKENDS: Mapping[str, Backend] = {
     "bazel": bazel.compilation,
@@ -82,14 +87,16 @@ def plan(
     """
     given = dict(sources or {})
     _refuse_unknown_sources(resolution, given)
+    source = source_tree(resolution, catalog, given)
     wheel = WheelStep(
         name=f"wheel {resolution.recipe.name} {resolution.release.version}",
-        inputs={"run": _compile_step(resolution, catalog, given)},
+        inputs={"run": _compile_step(resolution, catalog, given, source)},
         distribution=resolution.recipe.distribution,
         version=resolution.release.version,
         tag=resolution.wheel_tag,
     )
-    return Plan(resolution=resolution, wheel=wheel, proof=_proof_step(resolution, catalog, wheel, rules))
+    proof = _proof_step(resolution, catalog, wheel, rules, source)
+    return Plan(resolution=resolution, wheel=wheel, proof=proof)
 
 
 def _refuse_unknown_sources(resolution: Resolution, given: Mapping[str, LocalSource]) -> None:
@@ -132,6 +139,16 @@ def source_tree(resolution: Resolution, catalog: Catalog, given: Mapping[str, Lo
         inputs={"archive": _source_step(name, resolution.release.source, given)},
         patches=_patches(resolution, catalog, None),
     )
+
+
+def _unpacked(source: Source) -> TreeStep:
+    return TreeStep(name=f"unpack {source.file}", inputs={"archive": fetch_step(source)})
+
+
+def _requirements(resolution: Resolution) -> list[Requirement]:
+    """The wheels that the builder's Python needs for this release."""
+    version = f"{resolution.python}.0"
+    return [r for r in resolution.release.requires if r.python is None or SpecifierSet(r.python).contains(version)]
 
 
 def _patches(resolution: Resolution, catalog: Catalog, external: str | None) -> tuple[PatchText, ...]:
@@ -205,7 +222,9 @@ def emulator_step(catalog: Catalog) -> RootStep:
 # --- compiling and proving -------------------------------------------------------------------------------------------
 
 
-def _compile_step(resolution: Resolution, catalog: Catalog, given: Mapping[str, LocalSource]) -> RunStep:
+def _compile_step(
+    resolution: Resolution, catalog: Catalog, given: Mapping[str, LocalSource], source: TreeStep
+) -> RunStep:
     renderer = Renderer(catalog)
     release = resolution.release
     values = values_of(resolution.system, resolution.toolchain, resolution.cpu, resolution.target.arch, Paths())
@@ -218,7 +237,7 @@ def _compile_step(resolution: Resolution, catalog: Catalog, given: Mapping[str, 
             name=f"render toolchain {resolution.target.name}",
             files={**toolchain_files(renderer, values), **compilation.files},
         ),
-        "source": source_tree(resolution, catalog, given),
+        "source": source,
     }
     mounts = {"sysroot": SYSROOT, "toolchain": TOOLCHAIN}
     copies = {"source": SOURCE}
@@ -231,11 +250,9 @@ def _compile_step(resolution: Resolution, catalog: Catalog, given: Mapping[str, 
     if resolution.bazel:
         inputs["bazel"] = fetch_step(resolution.bazel, name=f"Bazel {resolution.bazel.version}", executable=True)
         mounts["bazel"] = f"{TOOLS}/bazel"
-    for source in release.requires:
-        inputs[f"require {source.file}"] = TreeStep(
-            name=f"unpack {source.file}", inputs={"archive": fetch_step(source)}
-        )
-        mounts[f"require {source.file}"] = f"{REQUIRES}/{source.file}"
+    for required in _requirements(resolution):
+        inputs[f"require {required.file}"] = _unpacked(required)
+        mounts[f"require {required.file}"] = f"{REQUIRES}/{required.file}"
     return RunStep(
         name=f"compile {resolution.recipe.name} {release.version} for {resolution.target.name}",
         inputs=inputs,
@@ -251,7 +268,7 @@ def _compile_step(resolution: Resolution, catalog: Catalog, given: Mapping[str, 
 def _environment(
     resolution: Resolution, values: Mapping[str, object], more: Mapping[str, str], path: tuple[str, ...]
 ) -> dict[str, str]:
-    requires = [f"{REQUIRES}/{source.file}" for source in resolution.release.requires]
+    requires = [f"{REQUIRES}/{source.file}" for source in _requirements(resolution)]
     return {
         "PATH": ":".join([*path, "/usr/bin", "/bin"]),
         "PYTHONPATH": ":".join([*requires, f"{TOOLCHAIN}/python"]),
@@ -264,8 +281,14 @@ def _environment(
     }
 
 
+def trial_inputs(recipe: Recipe, source: TreeStep) -> dict[str, Step]:
+    """What a recipe's check needs besides the wheel and the roots: the source's tests, and wheels."""
+    wheels = {f"{CHECK_WHEEL}{wheel.file}": _unpacked(wheel) for wheel in recipe.check.wheels}
+    return {"source": source, **wheels}
+
+
 def _proof_step(
-    resolution: Resolution, catalog: Catalog, wheel: WheelStep, rules: Mapping[str, int]
+    resolution: Resolution, catalog: Catalog, wheel: WheelStep, rules: Mapping[str, int], source: TreeStep
 ) -> ProofStep:
     recipe = resolution.recipe
     policy = policy_for(resolution.target, resolution.sysroot, resolution.cpu, resolution.python)
@@ -278,6 +301,7 @@ def _proof_step(
                 catalog, resolution.sysroot.name, resolution.target.arch, recipe
             ),
             "emulator": emulator_step(catalog),
+            **trial_inputs(recipe, source),
         },
         policy=dumped,
         check=catalog.check_script(recipe),

@@ -57,6 +57,7 @@ class Renderer:
     """Renders the templates of a catalog."""
 
     def __init__(self, catalog: Catalog) -> None:
+        self.catalog = catalog
         self._environment = Environment(
             loader=FunctionLoader(catalog.template),
             undefined=StrictUndefined,

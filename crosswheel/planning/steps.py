@@ -233,9 +233,10 @@ class WheelStep(Step):
 class ProofStep(Step):
     """Judges the wheel of the input ``wheel``. Result: ``out/proof.json`` (:class:`crosswheel.proving.prove.Proof`).
 
-    Inputs: ``wheel``, ``root`` (the target's runtime root), ``emulator`` (a root with qemu-user). ``policy`` is the
-    JSON of a :class:`crosswheel.proving.prove.Policy`. ``check`` is the text of the check's script. A failing proof is
-    a result like any other: the step succeeds.
+    Inputs: ``wheel``, ``root`` (the target's runtime root), ``emulator`` (a root with qemu-user), ``source`` (the
+    release's patched tree, with its tests), and wheels that the check needs, each unpacked. ``policy`` is the JSON of a
+    :class:`crosswheel.spec.policy.Policy`. ``check`` is the text of the check's script, ``tests`` how many tests must
+    pass, ``timeout`` in seconds. A failing proof is a result like any other: the step succeeds.
     """
 
     kind: ClassVar[str] = "proof"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -126,10 +126,13 @@ _FLAGS: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def bazel_files(renderer: Renderer, values: Mapping[str, Any], style: str) -> dict[str, RenderedFile]:
+def bazel_files(
+    renderer: Renderer, values: Mapping[str, Any], style: str, repositories: Iterable[str] = ()
+) -> dict[str, RenderedFile]:
     """The C++ toolchains of the target and of the host, as a Bazel repository called ``crosswheel``.
 
     ``style`` is ``crosstool`` (a CROSSTOOL text file, up to Bazel 0.24) or ``starlark`` (``cc_toolchain_config``).
+    ``repositories`` are rendered below ``repositories/``, where that of the target's Python headers lies as well.
     """
     sides = [_target_side(values), _host_side(values)]
     more = {**values, **_FLAGS, "sides": sides}
@@ -151,6 +154,9 @@ def bazel_files(renderer: Renderer, values: Mapping[str, Any], style: str) -> di
     files[f"{headers}/include"] = RenderedFile(
         text=f"{values['sysroot']}/usr/include/python{values['python']}", link=True
     )
+    for repository in repositories:
+        for template in renderer.catalog.template_files(f"repositories/{repository}"):
+            files[template] = RenderedFile(text=renderer.render(template, values))
     return files
 
 

@@ -164,6 +164,13 @@ class Catalog:
             raise DataError(f"there is no template {name!r}", where=str(self.templates))
         return self._text(path)
 
+    def template_files(self, folder: str) -> tuple[str, ...]:
+        """The templates below a folder of ``toolchains/templates``, by their paths there."""
+        found = sorted(path for path in (self.templates / folder).rglob("*") if path.is_file())
+        if not found:
+            raise DataError(f"there is no folder {folder!r} with templates", where=str(self.templates))
+        return tuple(path.relative_to(self.templates).as_posix() for path in found)
+
     # --- reading
 
     def _load(self, model: type[M], path: Path) -> M:

@@ -112,6 +112,10 @@ def _release(catalog: Catalog, release: Release, path: Path) -> Iterator[Problem
         if version not in catalog.bazels:
             what = f"toolchains/bazel.toml has no Bazel {version}"
             yield Problem(where=_at(catalog, path, "bazel", "versions"), what=what)
+    for repository in release.bazel.repositories if release.bazel else ():
+        if not (catalog.templates / "repositories" / repository).is_dir():
+            what = f"there is no folder toolchains/templates/repositories/{repository}"
+            yield Problem(where=_at(catalog, path, "bazel", "repositories"), what=what)
     for number, external in enumerate(release.externals):
         for template in external.files.values():
             if not (catalog.templates / template).is_file():

@@ -94,6 +94,12 @@ class External(Source):
     files: dict[str, str] = {}
 
 
+class Requirement(Source):
+    """A wheel for the builder's Python; ``python`` is the range of versions that it is for."""
+
+    python: Specifier | None = None
+
+
 # --- recipes ---------------------------------------------------------------------------------------------------------
 
 
@@ -110,14 +116,16 @@ class Feature(Model):
 class Check(Model):
     """What runs on the emulated target.
 
-    ``script`` lies beside ``recipe.toml``. It runs in the target's Python with the wheel installed, with the path of a
-    result file as its only argument, and writes there ``{"tests": N, "failures": N, "skipped": N}``. Its exit status
+    ``script`` lies beside ``recipe.toml``. It runs in the target's Python with the wheel installed; its arguments are
+    the path of a result file and the folder of the release's patched source, where the package's own tests lie. It
+    writes to the file ``{"tests": N, "failures": N, "skipped": N}``. Its exit status
     must be 0, and ``tests`` at least what the release says. ``packages`` are packages of the target's distribution
-    that it needs, ``timeout`` is in seconds.
+    that it needs, ``wheels`` are pure wheels from elsewhere, ``timeout`` is in seconds.
     """
 
     script: FileName
     packages: tuple[str, ...] = ()
+    wheels: tuple[Source, ...] = ()
     timeout: int = Field(default=900, gt=0)
 
 
@@ -135,10 +143,14 @@ class Recipe(Model):
 
 
 class BazelBuild(Model):
-    """Bazel's part of a release: ``setup.py`` calls Bazel, which reads our ``.bazelrc``."""
+    """Bazel's part of a release: ``setup.py`` calls Bazel, which reads our ``.bazelrc``.
+
+    ``versions`` are those of ``toolchains/bazel.toml`` that build it, the default first. ``repositories`` are rendered
+    ones (folders of ``toolchains/templates/repositories/``) that stand in for what Bazel would download.
+    """
 
     versions: tuple[VersionText, ...] = Field(min_length=1)
-    overrides: dict[str, str] = {}
+    repositories: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
 
 
@@ -156,7 +168,7 @@ class Release(Model):
     source: Source
     tests: int = Field(gt=0)
     externals: tuple[External, ...] = ()
-    requires: tuple[Source, ...] = ()
+    requires: tuple[Requirement, ...] = ()
     env: dict[str, str] = {}
     bazel: BazelBuild | None = None
     note: str = ""
@@ -227,11 +239,14 @@ class Toolchain(Model):
 
 
 class BazelTool(Source):
-    """A version of Bazel and the language in which it is told about a C++ toolchain."""
+    """A version of Bazel and the language in which it is told about a C++ toolchain.
+
+    ``repositories`` are rendered ones that this version wants for every build.
+    """
 
     version: VersionText
-    style: Literal["crosstool", "starlark", "platforms"]
-    overrides: dict[str, str] = {}
+    style: Literal["crosstool", "starlark"]
+    repositories: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
 
 

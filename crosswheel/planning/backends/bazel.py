@@ -22,9 +22,10 @@ def compilation(
     build = resolution.release.bazel
     assert tool is not None and build is not None, "resolution gives a Bazel to every release that is built by it"
     toolchain = values["toolchain"]
+    repositories = (*build.repositories, *tool.repositories)
     overrides = {
         "crosswheel": toolchain,
-        "python_headers": f"{toolchain}/repositories/python_headers",
+        **{name: f"{toolchain}/repositories/{name}" for name in ("python_headers", *repositories)},
         **externals,
     }
     bazelrc = renderer.render(
@@ -41,7 +42,7 @@ def compilation(
         },
     )
     return Compilation(
-        files=bazel_files(renderer, values, tool.style),
+        files=bazel_files(renderer, values, tool.style, repositories),
         home={".bazelrc": RenderedFile(text=bazelrc)},
         # Bazel refuses to run without a user name; the container's user has no entry in /etc/passwd.
         env={"USER": "crosswheel"},

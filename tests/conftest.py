@@ -1,0 +1,27 @@
+"""What many tests need: the shipped data, and copies of it that a test may change."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from crosswheel.spec.catalog import Catalog
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def catalog() -> Catalog:
+    """The shipped data."""
+    return Catalog(ROOT)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A copy of the shipped data, for a test to change."""
+    place = tmp_path / "data"
+    for folder in ("recipes", "toolchains", "sysroots", "patches"):
+        shutil.copytree(ROOT / folder, place / folder)
+    return place
