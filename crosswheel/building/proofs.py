@@ -1,0 +1,323 @@
+"""Proves wheels: gives the rules the target's root and its libraries, and runs the check in a container.
+
+The container's root is the target's own, read-only; qemu-user, which is static, is mounted into it. So every path that
+the check sees is the target's. (qemu's ``-L`` would let paths that the target lacks fall through to the builder's; both
+start equally fast.)
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from crosswheel.building.job import Cancelled, Container, Job, Mount
+from crosswheel.building.sandbox import Sandbox
+from crosswheel.errors import StepError
+from crosswheel.planning.steps import ProofStep
+from crosswheel.proving.emulate import (
+    CHECK,
+    EMULATOR,
+    MOST_RESULT,
+    OUT,
+    RESULT,
+    SITE,
+    CheckSpec,
+    EmulatedRun,
+    RunOutcome,
+    dies,
+)
+from crosswheel.proving.prove import Proof, prove
+from crosswheel.proving.table import proof_lines
+from crosswheel.spec.policy import Policy
+
+_TRIPLETS = {"aarch64": "aarch64-linux-gnu", "x86_64": "x86_64-linux-gnu"}
+_REMEMBERED_LINES = 2000
+_WATCH_SECONDS = 0.1
+_LAST_WORDS_SECONDS = 3.0
+"""How long qemu may take to end after it said that it dies; see :func:`crosswheel.proving.emulate.dies`."""
+
+_TRY_SECONDS = 120
+_TRY = "import platform; print('python', platform.python_version(), platform.machine())"
+_NAMED_PACKAGES = ("libc6", "libgcc-s1", "libstdc++6")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetRoot:
+    """The target's runtime root and the root with qemu-user. ``key`` is the key of the step that made ``folder``."""
+
+    folder: Path
+    key: str
+    emulator: Path
+
+
+def run_proof(step: ProofStep, inputs: Mapping[str, Path], job: Job, *, sandbox: Sandbox) -> None:
+    """Judges the wheel of the input ``wheel`` and writes ``out/proof.json``; see
+    :class:`crosswheel.planning.steps.ProofStep`. A wheel that fails is a result. ``StepError`` where the check cannot
+    be run for a reason that is not the wheel's."""
+    wheels = sorted(inputs["wheel"].glob("*.whl"))
+    if len(wheels) != 1:
+        raise StepError(f"There are {len(wheels)} wheels to prove, and there must be one.", where=str(inputs["wheel"]))
+    proof = verify_wheel(
+        wheels[0],
+        Policy.model_validate(step.policy),
+        target=TargetRoot(folder=inputs["root"], key=step.inputs["root"].key, emulator=inputs["emulator"]),
+        check=CheckSpec(script=step.check, tests=step.tests, timeout=step.timeout),
+        job=job,
+        sandbox=sandbox,
+        built_here=True,
+    )
+    proof.write(job.out / "proof.json")
+    for line in proof_lines(proof):
+        job.log(line)
+
+
+def verify_wheel(
+    wheel: Path,
+    policy: Policy,
+    *,
+    target: TargetRoot | None,
+    check: CheckSpec | None,
+    job: Job,
+    sandbox: Sandbox | None,
+    built_here: bool = False,
+) -> Proof:
+    """The proof of any wheel.
+
+    Without ``target`` nothing is run and libraries that are not glibc's are not looked for; without ``check`` nothing
+    is run. Both are said in the proof. ``job.work`` is used; ``job.out`` is not. Raises ``InputError`` where ``wheel``
+    is none, ``StepError`` where the target's root does not run, :class:`Cancelled`.
+    """
+
+    def run(wanted: EmulatedRun) -> RunOutcome:
+        assert target is not None
+        assert sandbox is not None
+        return _EmulatedTarget(target, policy, job, sandbox).run(wheel, wanted)
+
+    return prove(
+        wheel,
+        policy,
+        sonames=None if target is None else target_sonames(target.folder, policy.arch),
+        check=check,
+        run=None if target is None or sandbox is None else run,
+        built_here=built_here,
+    )
+
+
+def target_sonames(root: Path, arch: str) -> frozenset[str]:
+    """The file names of the libraries in the folders where the target's loader looks (glibc's defaults on Debian and
+    Ubuntu: the multiarch folders first, then ``/lib`` and ``/usr/lib``). A link that leads nowhere is none."""
+    triplet = _TRIPLETS[arch]
+    found: set[str] = set()
+    for folder in ("lib", "usr/lib", "lib64", "usr/lib64", f"lib/{triplet}", f"usr/lib/{triplet}"):
+        place = root / folder
+        if place.is_dir():
+            with os.scandir(place) as entries:
+                found.update(entry.name for entry in entries if ".so" in entry.name and entry.is_file())
+    return frozenset(found)
+
+
+class _EmulatedTarget:
+    """Runs checks on the emulated target, in a container."""
+
+    def __init__(self, target: TargetRoot, policy: Policy, job: Job, sandbox: Sandbox) -> None:
+        self._target = target
+        self._policy = policy
+        self._job = job
+        self._sandbox = sandbox
+
+    def run(self, wheel: Path, wanted: EmulatedRun) -> RunOutcome:
+        """Runs the check on the contents of ``wheel``."""
+        python = self._try(wanted)
+        self._job.log("running the recipe's check on the emulated target")
+        mounts = self._lay_out(wheel, wanted)
+        ended = self._contained(wanted.argv, wanted, mounts, wanted.timeout)
+        return RunOutcome(
+            status=ended.status,
+            timed_out=ended.timed_out,
+            seconds=ended.seconds,
+            lines=ended.lines,
+            result=_read_result(self._job.work / "out" / RESULT),
+            used={"python": python, **packages_used(self._target)},
+        )
+
+    def _try(self, wanted: EmulatedRun) -> str:
+        """The version of the target's Python, asked of itself: a target that does not run is no fault of the wheel."""
+        command = (*wanted.argv[:4], "-B", "-s", "-c", _TRY)
+        ended = self._contained(command, wanted, self._fixed_mounts(), _TRY_SECONDS)
+        for line in ended.lines:
+            if line.startswith("python ") and ended.status == 0:
+                return line.split()[1]
+        raise StepError(
+            f"The target's Python {self._policy.python} does not run under qemu-{self._policy.arch} "
+            f"-cpu {self._policy.qemu}, so the wheel was not tried.",
+            where=str(self._target.folder),
+            why="\n".join(ended.lines[-10:]) or f"it ended with status {ended.status} and said nothing",
+            hint="Is it in the root, and is the root for this architecture? `./x log` with the key of the root's step "
+            "shows what was extracted.",
+        )
+
+    def _fixed_mounts(self) -> tuple[Mount, ...]:
+        folder = self._target.emulator / "usr" / "bin"
+        if not (folder / f"qemu-{self._policy.arch}-static").is_file():
+            raise StepError(f"The emulator's root has no qemu-{self._policy.arch}-static.", where=str(folder))
+        return (Mount(source=folder, target=EMULATOR),)
+
+    def _lay_out(self, wheel: Path, wanted: EmulatedRun) -> tuple[Mount, ...]:
+        """Unpacks the wheel, writes the check, makes a folder for its result."""
+        work = self._job.work
+        unpack_site(wheel, work / "site")
+        (work / "check").mkdir()
+        (work / "check" / "check.py").write_text(wanted.check, encoding="utf-8")
+        (work / "out").mkdir()
+        return (
+            *self._fixed_mounts(),
+            Mount(source=work / "site", target=SITE),
+            Mount(source=work / "check", target=CHECK),
+            Mount(source=work / "out", target=OUT, writable=True),
+        )
+
+    def _contained(
+        self, argv: tuple[str, ...], wanted: EmulatedRun, mounts: tuple[Mount, ...], timeout: float
+    ) -> _Ended:
+        container = Container(
+            root=self._target.folder,
+            root_key=self._target.key,
+            argv=argv,
+            env=wanted.env,
+            cwd=wanted.cwd,
+            mounts=mounts,
+            memory=self._job.settings.memory,
+        )
+        lines: deque[str] = deque(maxlen=_REMEMBERED_LINES)
+        began = time.monotonic()
+        with _watch(self._job.cancelled, timeout) as watch:
+
+            def log(line: str) -> None:
+                lines.append(line)
+                self._job.log(line)
+                if dies(line):
+                    watch.hurry(_LAST_WORDS_SECONDS)
+
+            try:
+                status = self._sandbox.run(container, log=log, cancelled=watch.stop, label_key=self._job.key)
+            except Cancelled:
+                if self._job.cancelled.is_set():
+                    raise
+                status = 137
+        return _Ended(
+            status=status,
+            timed_out=watch.expired and not any(dies(line) for line in lines),
+            seconds=time.monotonic() - began,
+            lines=tuple(lines),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Ended:
+    status: int
+    timed_out: bool
+    seconds: float
+    lines: tuple[str, ...]
+
+
+class _Watch:
+    """Sets ``stop`` when the build is cancelled or the time is over."""
+
+    def __init__(self, cancelled: threading.Event, seconds: float) -> None:
+        self.stop = threading.Event()
+        self.expired = False
+        self._cancelled = cancelled
+        self._deadline = time.monotonic() + seconds
+
+    def hurry(self, seconds: float) -> None:
+        """At most ``seconds`` from now on."""
+        self._deadline = min(self._deadline, time.monotonic() + seconds)
+
+    def look(self) -> None:
+        """Once."""
+        if time.monotonic() > self._deadline:
+            self.expired = True
+        if self.expired or self._cancelled.is_set():
+            self.stop.set()
+
+
+@contextmanager
+def _watch(cancelled: threading.Event, seconds: float) -> Iterator[_Watch]:
+    watch = _Watch(cancelled, seconds)
+    done = threading.Event()
+
+    def look() -> None:
+        while not done.wait(_WATCH_SECONDS):
+            watch.look()
+
+    watcher = threading.Thread(target=look, name="proof-watch", daemon=True)
+    watcher.start()
+    try:
+        yield watch
+    finally:
+        done.set()
+        watcher.join()
+
+
+def unpack_site(wheel: Path, site: Path) -> None:
+    """Unpacks a wheel as an installer would put it into site-packages: ``purelib`` and ``platlib`` of its ``.data``
+    folder go to the top, its scripts, headers and data stay where they are. ``InputError`` for a hostile archive."""
+    from crosswheel.building.unpack import unpack
+
+    unpack(wheel, site, strip=False)
+    for data in sorted(site.glob("*.data")):
+        for scheme in ("purelib", "platlib"):
+            if (data / scheme).is_dir():
+                _merge(data / scheme, site)
+
+
+def _merge(source: Path, target: Path) -> None:
+    """Moves what is in ``source`` to ``target``; folders that both have are joined."""
+    for path in sorted(source.iterdir()):
+        place = target / path.name
+        if path.is_dir() and place.is_dir():
+            _merge(path, place)
+        else:
+            path.rename(place)
+
+
+def _read_result(path: Path) -> bytes | None:
+    """The result file, or None. The wheel's own code wrote it: a link is not followed, a pipe is not waited for, and
+    no more is read than the judge takes."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    with os.fdopen(handle, "rb") as stream:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            return None
+        return stream.read(MOST_RESULT + 1)
+
+
+def packages_used(target: TargetRoot) -> dict[str, str]:
+    """Which packages took part: those that were asked for and the C and C++ libraries of the target's root, and
+    those of the emulator's; the sha256 of each lock. Empty for a root that no lock made."""
+    from crosswheel.digest import sha256_file
+
+    used: dict[str, str] = {}
+    for role, folder in (("target", target.folder), ("emulator", target.emulator)):
+        path = folder / ".crosswheel" / "lock.json"
+        if path.is_file():
+            used[f"{role} lock sha256"] = sha256_file(path)
+            used.update(_versions(path))
+    return used
+
+
+def _versions(path: Path) -> dict[str, str]:
+    from crosswheel.building.lock import Lock
+
+    lock = Lock.parse(path.read_text(), str(path))
+    wanted = {*lock.requested, *_NAMED_PACKAGES}
+    return {item.package: item.version for item in lock.packages if item.package in wanted}

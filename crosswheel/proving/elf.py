@@ -1,0 +1,330 @@
+"""The facts of an ELF file that decide whether the target's loader takes it.
+
+What the loader reads is read, and nothing else: program headers and the dynamic segment, not the section headers,
+which may be missing or say something different. The one exception is named at :meth:`_Reader._symbol_count`.
+
+The reader is our own because a wheel is hostile input: pyelftools walks a garbled version table for as many rounds as
+the file claims (2**32; a file made so kept it busy without end), and here every walk is bounded by the file's size.
+The tests compare the two on real files. Sources: the System V gABI, chapters 4 and 5; the Linux Standard Base 5.0,
+"Symbol Versioning"; glibc's elf/dl-load.c for what is refused.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+Buffer = bytes | memoryview
+
+MAGIC = b"\x7fELF"
+MACHINES: Mapping[int, str] = {
+    3: "x86 (32-bit)",
+    8: "MIPS",
+    20: "PowerPC (32-bit)",
+    21: "PowerPC64",
+    22: "S/390",
+    40: "ARM (32-bit)",
+    62: "x86_64",
+    183: "aarch64",
+    190: "CUDA",
+    224: "AMDGPU",
+    243: "RISC-V",
+    247: "BPF",
+    258: "LoongArch",
+}
+DEVICE_MACHINES = frozenset({190, 224, 247})
+"""Code for a GPU or for the kernel's BPF machine: no code of the target's processor."""
+
+TYPES: Mapping[int, str] = {1: "object", 2: "executable", 3: "shared", 4: "core"}
+MOST_NAMES = 12
+"""As many symbols of one version are kept, for messages."""
+
+_LONGEST = 4096
+_MOST_SYMBOLS = 5_000_000
+_MOST_DYNAMIC = 2**18
+_MOST_VERSIONS = 100_000
+_PT_LOAD, _PT_DYNAMIC, _PT_INTERP, _PT_GNU_STACK = 1, 2, 3, 0x6474E551
+_DT_NEEDED, _DT_STRTAB, _DT_SYMTAB, _DT_STRSZ, _DT_HASH = 1, 5, 6, 10, 4
+_DT_SONAME, _DT_RPATH, _DT_TEXTREL, _DT_RUNPATH, _DT_FLAGS, _DT_RELR = 14, 15, 22, 29, 30, 36
+_DT_GNU_HASH, _DT_VERSYM, _DT_VERNEED, _DT_VERNEEDNUM = 0x6FFFFEF5, 0x6FFFFFF0, 0x6FFFFFFE, 0x6FFFFFFF
+_DF_TEXTREL, _VER_FLG_WEAK = 4, 2
+_SHT_DYNSYM = 11
+
+
+class Garbled(Exception):
+    """An ELF file that contradicts itself; the text says where."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VersionNeed:
+    """A symbol version that a file wants of a library, such as ``GLIBC_2.34`` of ``libc.so.6``.
+
+    ``symbols`` are the first of the undefined symbols that are bound to it, ``count`` is how many there are. A
+    ``weak`` version may be missing on the target.
+    """
+
+    library: str
+    version: str
+    weak: bool
+    symbols: tuple[str, ...]
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ElfFacts:
+    """One ELF file. ``name`` is the member's name; ``bits`` 32 or 64; ``machine`` is ``e_machine``.
+
+    ``rpath`` and ``runpath`` are the entries as written, between the colons. ``exec_stack`` says
+    whether it asks for an executable stack, None where it says nothing. ``relr``: it has relative relocations in the
+    packed form that glibc understands since 2.36. ``dynamic``: the loader has something to do with it at all.
+    """
+
+    name: str
+    bits: int
+    little_endian: bool
+    osabi: int
+    kind: str
+    machine: int
+    flags: int
+    interpreter: str
+    needed: tuple[str, ...]
+    soname: str
+    rpath: tuple[str, ...]
+    runpath: tuple[str, ...]
+    versions: tuple[VersionNeed, ...]
+    exec_stack: bool | None
+    text_relocations: bool
+    relr: bool
+    dynamic: bool
+
+    @property
+    def machine_name(self) -> str:
+        """The machine for people."""
+        return MACHINES.get(self.machine, f"machine {self.machine}")
+
+    @property
+    def for_device(self) -> bool:
+        """Whether it is code for a GPU or BPF, and none for the target's processor."""
+        return self.machine in DEVICE_MACHINES
+
+
+def read_elf(name: str, data: Buffer) -> ElfFacts:
+    """The facts of the ELF file ``data``. Raises :class:`Garbled`; takes time bounded by the file's size."""
+    try:
+        return _Reader(data).facts(name)
+    except struct.error as error:
+        raise Garbled("a table of it ends before it should") from error
+
+
+@dataclass(frozen=True)
+class _Segment:
+    kind: int
+    flags: int
+    offset: int
+    address: int
+    size: int
+
+
+class _Reader:
+    def __init__(self, data: Buffer) -> None:
+        self._data = memoryview(data)
+        if self._data[:4] != MAGIC or len(self._data) < 52:
+            raise Garbled("its header is not that of an ELF file")
+        if self._data[4] not in (1, 2) or self._data[5] not in (1, 2):
+            raise Garbled("its class or its byte order is none that exists")
+        self._wide = self._data[4] == 2
+        self._order = "<" if self._data[5] == 1 else ">"
+        self._word = "Q" if self._wide else "I"
+        header = struct.Struct(f"{self._order}HHI{3 * self._word}I6H")
+        (self._type, self._machine, _, _, phoff, self._shoff, self._flags, _, phentsize, phnum, shentsize, shnum, _) = (
+            header.unpack_from(self._data, 16)
+        )
+        self._sections = (shentsize, shnum)
+        self._segments = self._read_segments(phoff, phentsize, phnum)
+        self._dynamic = self._read_dynamic()
+        self._strings = self._read_strings()
+
+    def facts(self, name: str) -> ElfFacts:
+        flags = self._one(_DT_FLAGS)
+        stacks = [segment.flags for segment in self._segments if segment.kind == _PT_GNU_STACK]
+        return ElfFacts(
+            name=name,
+            bits=64 if self._wide else 32,
+            little_endian=self._order == "<",
+            osabi=self._data[7],
+            kind=TYPES.get(self._type, f"type {self._type}"),
+            machine=self._machine,
+            flags=self._flags,
+            interpreter=self._interpreter(),
+            needed=tuple(self._string(offset) for offset in self._all(_DT_NEEDED)),
+            soname=next((self._string(offset) for offset in self._all(_DT_SONAME)), ""),
+            rpath=self._paths(_DT_RPATH),
+            runpath=self._paths(_DT_RUNPATH),
+            versions=tuple(self._version_needs()),
+            exec_stack=any(flag & 1 for flag in stacks) if stacks else None,
+            text_relocations=bool(self._all(_DT_TEXTREL)) or bool(flags & _DF_TEXTREL),
+            relr=bool(self._one(_DT_RELR)),
+            dynamic=bool(self._dynamic),
+        )
+
+    # --- tables ----------------------------------------------------------------------------------------------------
+
+    def _slice(self, offset: int, size: int, what: str) -> memoryview:
+        if offset < 0 or size < 0 or offset + size > len(self._data):
+            raise Garbled(f"its {what} lies beyond its end")
+        return self._data[offset : offset + size]
+
+    def _read_segments(self, offset: int, entry: int, count: int) -> list[_Segment]:
+        if count == 0:
+            return []
+        layout = struct.Struct(f"{self._order}{'IIQQQQQQ' if self._wide else '8I'}")
+        if entry != layout.size:
+            raise Garbled("the size of its program headers is wrong")
+        found = []
+        for row in layout.iter_unpack(self._slice(offset, entry * count, "table of program headers")):
+            if self._wide:
+                kind, flags, start, address, _, size, _, _ = row
+            else:
+                kind, start, address, _, size, _, flags, _ = row
+            if kind in (_PT_LOAD, _PT_DYNAMIC, _PT_INTERP):
+                self._slice(start, size, "segment")
+            found.append(_Segment(kind, flags, start, address, size))
+        return found
+
+    def _read_dynamic(self) -> dict[int, list[int]]:
+        tags: dict[int, list[int]] = {}
+        for segment in self._segments:
+            if segment.kind != _PT_DYNAMIC:
+                continue
+            layout = struct.Struct(f"{self._order}{2 * self._word}")
+            if segment.size > _MOST_DYNAMIC:
+                raise Garbled(f"its dynamic segment has {segment.size:,} bytes")
+            size = segment.size - segment.size % layout.size
+            for tag, value in layout.iter_unpack(self._slice(segment.offset, size, "dynamic segment")):
+                if tag == 0:
+                    break
+                tags.setdefault(tag, []).append(value)
+            break
+        return tags
+
+    def _all(self, tag: int) -> list[int]:
+        return self._dynamic.get(tag, [])
+
+    def _one(self, tag: int) -> int:
+        values = self._all(tag)
+        return values[-1] if values else 0
+
+    def _offset(self, address: int, what: str) -> int:
+        for segment in self._segments:
+            if segment.kind == _PT_LOAD and segment.address <= address < segment.address + segment.size:
+                return address - segment.address + segment.offset
+        raise Garbled(f"its {what} lies in none of its segments")
+
+    def _read_strings(self) -> memoryview:
+        address = self._one(_DT_STRTAB)
+        if not address:
+            return memoryview(b"")
+        return self._slice(self._offset(address, "table of strings"), self._one(_DT_STRSZ), "table of strings")
+
+    def _string(self, offset: int) -> str:
+        piece = bytes(self._strings[offset : offset + _LONGEST])
+        text, end, _ = piece.partition(b"\0")
+        if not end:
+            raise Garbled("one of its strings has no end")
+        return text.decode("utf-8", "backslashreplace")
+
+    def _paths(self, tag: int) -> tuple[str, ...]:
+        return tuple(entry for offset in self._all(tag) for entry in self._string(offset).split(":"))
+
+    def _interpreter(self) -> str:
+        for segment in self._segments:
+            if segment.kind == _PT_INTERP:
+                text = bytes(self._slice(segment.offset, min(segment.size, _LONGEST), "interpreter"))
+                return text.partition(b"\0")[0].decode("utf-8", "backslashreplace")
+        return ""
+
+    # --- versions --------------------------------------------------------------------------------------------------
+
+    def _version_needs(self) -> Iterator[VersionNeed]:
+        rows = list(self._version_rows())
+        names: dict[int, list[str]] = {index: [] for _, _, _, index in rows}
+        counts = dict.fromkeys(names, 0)
+        for position, index in enumerate(self._version_indices()):
+            if index in names:
+                counts[index] += 1
+                if len(names[index]) < MOST_NAMES:
+                    names[index].append(self._symbol_name(position))
+        for library, version, weak, index in rows:
+            yield VersionNeed(
+                library=library, version=version, weak=weak, symbols=tuple(names[index]), count=counts[index]
+            )
+
+    def _version_rows(self) -> Iterator[tuple[str, str, bool, int]]:
+        """(library, version, weak, index) of each wanted version. Both lists only ever go forward."""
+        address = self._one(_DT_VERNEED)
+        if not address:
+            return
+        offset = self._offset(address, "table of wanted versions")
+        need = struct.Struct(f"{self._order}HHIII")
+        aux = struct.Struct(f"{self._order}IHHII")
+        steps = 0
+        for _ in range(self._one(_DT_VERNEEDNUM)):
+            steps += 1
+            _, count, file, first, following = need.unpack_from(self._data, offset)
+            library = self._string(file)
+            place = offset + first
+            for _ in range(count):
+                steps += 1
+                if steps > _MOST_VERSIONS:
+                    raise Garbled("its table of wanted versions has no end")
+                _, flags, index, name, after = aux.unpack_from(self._data, place)
+                yield library, self._string(name), bool(flags & _VER_FLG_WEAK), index & 0x7FFF
+                if not after:
+                    break
+                place += after
+            if not following:
+                break
+            offset += following
+
+    def _version_indices(self) -> Iterator[int]:
+        """For each dynamic symbol, from the first on, the index of its version."""
+        address = self._one(_DT_VERSYM)
+        if not address or not self._one(_DT_VERNEED):
+            return
+        count = self._symbol_count()
+        table = self._slice(self._offset(address, "table of symbol versions"), 2 * count, "table of symbol versions")
+        for (index,) in struct.iter_unpack(f"{self._order}H", table):
+            yield index & 0x7FFF
+
+    def _symbol_count(self) -> int:
+        """How many dynamic symbols are worth a look: all, or all that are undefined.
+
+        DT_HASH says how many there are. DT_GNU_HASH says which is the first defined one (the undefined ones come
+        before it), except where none is defined: then it says 1, and the section header of the symbols is asked,
+        where there is one. Only names in messages hang on it; the versions themselves come from DT_VERNEED.
+        """
+        count = 0
+        table = self._one(_DT_HASH) or self._one(_DT_GNU_HASH)
+        if table:  # both have the number as their second word
+            (count,) = struct.unpack_from(f"{self._order}4xI", self._data, self._offset(table, "hash table"))
+        if count <= 1:
+            count = max(count, self._symbols_by_section())
+        if count > _MOST_SYMBOLS:
+            raise Garbled(f"it claims {count:,} dynamic symbols")
+        return int(count)
+
+    def _symbols_by_section(self) -> int:
+        entry, count = self._sections
+        layout = struct.Struct(f"{self._order}II{4 * self._word}II{2 * self._word}")
+        if entry != layout.size or self._shoff + entry * count > len(self._data):
+            return 0
+        for row in layout.iter_unpack(self._data[self._shoff : self._shoff + entry * count]):
+            if row[1] == _SHT_DYNSYM:
+                return min(int(row[5]), len(self._data)) // (24 if self._wide else 16)
+        return 0
+
+    def _symbol_name(self, position: int) -> str:
+        place = self._offset(self._one(_DT_SYMTAB), "table of symbols") + position * (24 if self._wide else 16)
+        (name,) = struct.unpack_from(f"{self._order}I", self._data, place)
+        return self._string(name)

@@ -1,0 +1,218 @@
+"""The recipe's check on the emulated target: what is to be run, and what its outcome means.
+
+How it is run is the caller's affair (:data:`Runner`); the values here say what the run sees and what it may do.
+The target's own root is the root of the run, so every path in it is the target's, and qemu-user, which is static, is
+seen in it at :data:`EMULATOR`. With qemu's ``-L`` instead, paths that the target lacks fall through to the builder's.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from crosswheel.proving.findings import Finding, Severity
+from crosswheel.spec.policy import Policy
+
+NAME = "emulated"
+VERSION = 1
+
+EMULATOR = "/emulator"
+SITE = "/site"
+CHECK = "/check"
+OUT = "/out"
+RESULT = "result.json"
+MOST_RESULT = 65536
+"""The result file is read up to this size (bytes): the wheel's own code writes it."""
+
+_SIGNALS: Mapping[int, str] = {4: "SIGILL", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE", 9: "SIGKILL", 11: "SIGSEGV"}
+_UNCAUGHT = "qemu: uncaught target signal "
+_TAIL = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckSpec:
+    """A recipe's check: the text of its script, how many tests must pass, how long it may take (seconds)."""
+
+    script: str
+    tests: int
+    timeout: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmulatedRun:
+    """One process on the emulated target.
+
+    The root is the target's, read-only. :data:`EMULATOR` is the folder with qemu-user, :data:`SITE` the contents of
+    the wheel, :data:`CHECK` a folder with ``check`` as ``check.py``, :data:`OUT` a writable folder. No network.
+    ``timeout`` is in seconds.
+    """
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    cwd: str
+    check: str
+    timeout: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOutcome:
+    """How it ended. ``status`` is the exit status, ``lines`` the output, ``result`` the content of the result file.
+
+    ``used`` names what took part, such as ``{"qemu": "7.2.9"}``.
+    """
+
+    status: int
+    timed_out: bool
+    seconds: float
+    lines: tuple[str, ...]
+    result: bytes | None
+    used: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def signal(self) -> int:
+        """The signal that ended it, 0 for none. qemu says it; the status says it unless qemu was process number 1."""
+        for line in reversed(self.lines):
+            if line.startswith(_UNCAUGHT):
+                number = line.removeprefix(_UNCAUGHT).partition(" ")[0]
+                return int(number) if number.isdigit() else 0
+        return self.status - 128 if 128 < self.status < 160 else 0
+
+
+Runner = Callable[[EmulatedRun], RunOutcome]
+
+
+def dies(line: str) -> bool:
+    """Whether ``line`` is qemu's last word. Where qemu is process number 1 of its container, the signal that it sends
+    itself then does nothing, and it hangs (seen with qemu 7.2): who runs it had better end it."""
+    return line.startswith(_UNCAUGHT)
+
+
+def emulated_run(policy: Policy, check: CheckSpec) -> EmulatedRun:
+    """The run of ``check`` for a target: one process of the target's Python on the target's processor model.
+
+    ``-s`` keeps a user's packages out, ``-B`` writes no bytecode. A process that the check starts would not be
+    emulated where the machine has no binfmt for the architecture: the check stays in one process.
+    """
+    return EmulatedRun(
+        argv=(
+            f"{EMULATOR}/qemu-{policy.arch}-static",
+            "-cpu",
+            policy.qemu,
+            f"/usr/bin/python{policy.python}",
+            "-B",
+            "-s",
+            f"{CHECK}/check.py",
+            f"{OUT}/{RESULT}",
+        ),
+        env={
+            "HOME": "/tmp",
+            "LANG": "C.UTF-8",
+            "PATH": "/usr/bin:/bin",
+            "PYTHONFAULTHANDLER": "1",  # a fault shows the line of Python that led to it
+            "PYTHONHASHSEED": "0",
+            "PYTHONPATH": SITE,
+            "TMPDIR": "/tmp",
+            "TZ": "UTC",
+        },
+        cwd="/tmp",
+        check=check.script,
+        timeout=check.timeout,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """What a check says of itself."""
+
+    tests: int
+    failures: int
+    skipped: int
+
+
+def read_counts(result: bytes | None) -> Counts | str:
+    """The counts in a result file, or what is wrong with it."""
+    if result is None:
+        return "it left no result"
+    if len(result) > MOST_RESULT:
+        return f"its result has {len(result):,} bytes"
+    try:
+        value = json.loads(result)
+    except (ValueError, RecursionError):
+        return "its result is no JSON"
+    if not isinstance(value, dict):
+        return "its result is no JSON object"
+    numbers = [value.get(key) for key in ("tests", "failures", "skipped")]
+    if not all(isinstance(number, int) and not isinstance(number, bool) and number >= 0 for number in numbers):
+        return 'its result does not say {"tests": N, "failures": N, "skipped": N}'
+    return Counts(tests=value["tests"], failures=value["failures"], skipped=value["skipped"])
+
+
+def judge_run(wheel: str, policy: Policy, check: CheckSpec, outcome: RunOutcome) -> Iterator[Finding]:
+    """The findings on a run; one of them at least."""
+    counts = read_counts(outcome.result)
+    where = f"under qemu-{policy.arch} -cpu {policy.qemu}"
+    if outcome.timed_out:
+        yield _fail(
+            wheel,
+            f"the check did not end within {check.timeout} s {where}",
+            "It hangs, or emulation is slower than the recipe allows for: give the check a longer timeout, or fewer "
+            "tests." + _last(outcome),
+        )
+    elif outcome.signal:
+        yield _signalled(wheel, policy, outcome, where)
+    elif outcome.status != 0:
+        yield _fail(wheel, f"the check ended with status {outcome.status} {where}{_said(counts)}", _last(outcome))
+    elif isinstance(counts, str):
+        yield _fail(wheel, f"the check ended well {where}, and {counts}", "A check that says nothing proves nothing.")
+    elif counts.failures:
+        yield _fail(wheel, f"{counts.failures} of {counts.tests} tests failed {where}", _last(outcome))
+    elif counts.tests - counts.skipped < check.tests:
+        yield _fail(
+            wheel,
+            f"{counts.tests} tests, {counts.skipped} of them skipped, ran {where}; the release promises {check.tests}",
+            "A check that ran nothing proves nothing: look why tests are skipped or not found.",
+        )
+    else:
+        skipped = f", {counts.skipped} skipped" if counts.skipped else ""
+        yield Finding(
+            rule=NAME,
+            severity=Severity.PASS,
+            subject=wheel,
+            message=f"{counts.tests - counts.skipped} tests passed{skipped} in {outcome.seconds:.1f} s {where}, in the "
+            f"root of {policy.sysroot} with its Python {policy.python}",
+        )
+
+
+def _signalled(wheel: str, policy: Policy, outcome: RunOutcome, where: str) -> Finding:
+    name = _SIGNALS.get(outcome.signal, f"signal {outcome.signal}")
+    if outcome.signal == 4:
+        hint = (
+            f"The wheel has instructions that {policy.cpu} (qemu's {policy.qemu}) lacks: something in it was compiled "
+            "for a newer processor. Look for -march, -mcpu and -m flags in the log of the build."
+        )
+    elif outcome.signal == 9:
+        hint = "It was killed: most likely it wanted more memory than a container has (--memory)."
+    else:
+        hint = "It crashed; the lines above the fault say in which call."
+    return _fail(wheel, f"the check died of {name} {where}", hint + _last(outcome))
+
+
+def _said(counts: Counts | str) -> str:
+    if isinstance(counts, str):
+        return ""
+    return f" ({counts.failures} of {counts.tests} tests failed)"
+
+
+def _last(outcome: RunOutcome) -> str:
+    lines = [line for line in outcome.lines if line.strip()][-_TAIL:]
+    return "\nIts last lines:\n" + "\n".join(f"  {line[:300]}" for line in lines) if lines else ""
+
+
+def _fail(wheel: str, message: str, hint: str) -> Finding:
+    return Finding(rule=NAME, severity=Severity.FAIL, subject=wheel, message=message, hint=hint.strip())
+
+
+def not_run(wheel: str, why: str, hint: str = "") -> Finding:
+    """The finding that nothing was run."""
+    return Finding(rule=NAME, severity=Severity.NOT_PROVEN, subject=wheel, message=why, hint=hint)

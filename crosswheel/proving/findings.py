@@ -1,0 +1,101 @@
+"""What a rule says: findings. What a rule is, and what it may look at besides the wheel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from crosswheel.proving.facts import WheelFacts
+    from crosswheel.spec.policy import Policy
+
+
+class Severity(StrEnum):
+    """How bad it is.
+
+    ``FAIL``: the wheel would not be installed, load or run on its target, or is not what it says it is. ``WARN``: it
+    runs, and something is not as it should be. ``NOT_PROVEN``: nothing was found, and not everything could be looked
+    at. ``PASS``: all was looked at, and nothing was found.
+    """
+
+    FAIL = "fail"
+    WARN = "warn"
+    NOT_PROVEN = "not_proven"
+    PASS = "pass"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One sentence of a rule about a file of the wheel, or about the wheel (``subject`` is its file name).
+
+    ``message`` gives the evidence; ``hint`` says what to do about it, and is empty where nothing is to be done.
+    """
+
+    rule: str
+    severity: Severity
+    subject: str
+    message: str
+    hint: str = ""
+
+    def as_json(self) -> dict[str, str]:
+        """The finding as the proof's JSON has it."""
+        return {
+            "rule": self.rule,
+            "severity": self.severity.value,
+            "subject": self.subject,
+            "message": self.message,
+            "hint": self.hint,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """What a wheel is judged against.
+
+    ``sonames`` are the file names of the target's libraries; None where no root of the target is at hand.
+    ``built_here`` says that crosswheel built the wheel: then the habits of others' wheels that do no harm on the
+    target (a build path in an assertion) are failures too, because the build can and must do without them.
+    """
+
+    policy: Policy
+    sonames: frozenset[str] | None
+    built_here: bool
+
+    @property
+    def blame(self) -> Severity:
+        """The severity of what does no harm on the target but has no place in a wheel of ours."""
+        return Severity.FAIL if self.built_here else Severity.WARN
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """One question that is put to a wheel.
+
+    ``version`` goes up by one when the rule's answers change: it is in the key of the proof. ``about`` is what the
+    rule asks, for people. ``judge`` gives what it found; :func:`judged` adds the sentence that nothing was found.
+    """
+
+    name: str
+    version: int
+    about: str
+    judge: Callable[[WheelFacts, Context], Iterable[Finding]]
+    looked: Callable[[WheelFacts, Context], str]
+
+
+def judged(rule: Rule, facts: WheelFacts, context: Context) -> list[Finding]:
+    """The rule's findings; one that says what was looked at (``rule.looked``) where it found nothing."""
+    findings = list(rule.judge(facts, context))
+    if not findings:
+        findings.append(
+            Finding(rule=rule.name, severity=Severity.PASS, subject=facts.file, message=rule.looked(facts, context))
+        )
+    return findings
+
+
+def some(items: Iterable[str], most: int = 4) -> str:
+    """``a, b, c and 5 more``: the first ``most`` of ``items``, in their order, for a sentence."""
+    listed = list(items)
+    shown = ", ".join(listed[:most])
+    return f"{shown} and {len(listed) - most} more" if len(listed) > most else shown

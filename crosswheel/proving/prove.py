@@ -1,0 +1,191 @@
+"""The proof: the verdict of all rules on one wheel, as a value that can be written and read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from crosswheel.digest import sha256_json
+from crosswheel.errors import DataError
+from crosswheel.proving import abi, emulate, libraries, payload, record
+from crosswheel.proving.emulate import CheckSpec, Runner, emulated_run, judge_run, not_run, read_counts
+from crosswheel.proving.facts import WheelFacts, read_wheel
+from crosswheel.proving.findings import Context, Finding, Rule, Severity, judged
+from crosswheel.spec.policy import Policy
+
+SCHEMA = 1
+"""Version of the proof's JSON."""
+
+STATIC_RULES: tuple[Rule, ...] = (*record.RULES, *payload.RULES, *abi.RULES, *libraries.RULES)
+"""The rules that read the wheel, in the order in which they speak."""
+
+RULES: Mapping[str, int] = {**{rule.name: rule.version for rule in STATIC_RULES}, emulate.NAME: emulate.VERSION}
+"""All rules and their versions: what the key of a proof depends on."""
+
+_HOPELESS = (record.ARCHIVE, payload.MACHINE)
+"""Where one of these fails, there is nothing to run: it must not be unpacked, or is for another machine."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFacts:
+    """What is known of the emulated run. ``qemu`` is the processor's model; ``tests`` are those that ran, None where
+    the check did not say; ``used`` names what took part, with its version."""
+
+    qemu: str
+    seconds: float
+    tests: int | None
+    failures: int | None
+    skipped: int | None
+    used: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proof:
+    """The verdict on one wheel. ``rules`` are the versions of the rules that were asked, ``run`` is None where nothing
+    was run. ``policy_sha256`` is that of the policy's canonical JSON: the same digest means the same question."""
+
+    wheel: str
+    sha256: str
+    size: int
+    policy: Policy
+    policy_sha256: str
+    rules: Mapping[str, int]
+    findings: tuple[Finding, ...]
+    run: RunFacts | None
+
+    @property
+    def passed(self) -> bool:
+        """Whether no finding is a failure. What was not proven does not fail a wheel; it is said."""
+        return not self.of(Severity.FAIL)
+
+    def of(self, severity: Severity) -> tuple[Finding, ...]:
+        """The findings of one severity."""
+        return tuple(finding for finding in self.findings if finding.severity is severity)
+
+    def as_json(self) -> dict[str, Any]:
+        """The proof as JSON has it."""
+        return {
+            "schema": SCHEMA,
+            "wheel": self.wheel,
+            "sha256": self.sha256,
+            "size": self.size,
+            "passed": self.passed,
+            "policy": self.policy.model_dump(mode="json"),
+            "policy_sha256": self.policy_sha256,
+            "rules": dict(self.rules),
+            "findings": [finding.as_json() for finding in self.findings],
+            "run": None
+            if self.run is None
+            else {
+                "qemu": self.run.qemu,
+                "seconds": round(self.run.seconds, 3),
+                "tests": self.run.tests,
+                "failures": self.run.failures,
+                "skipped": self.run.skipped,
+                "used": dict(self.run.used),
+            },
+        }
+
+    @classmethod
+    def from_json(cls, value: Any, where: str = "") -> Self:
+        """The proof of which ``value`` is the JSON. ``passed`` is not believed but follows from the findings.
+
+        Raises ``DataError`` where ``value`` is no proof of this schema.
+        """
+        try:
+            if value["schema"] != SCHEMA:
+                raise ValueError(f"its schema is {value['schema']!r}, and this crosswheel reads schema {SCHEMA}")
+            return cls(
+                wheel=str(value["wheel"]),
+                sha256=str(value["sha256"]),
+                size=int(value["size"]),
+                policy=Policy.model_validate(value["policy"]),
+                policy_sha256=str(value["policy_sha256"]),
+                rules={str(name): int(version) for name, version in value["rules"].items()},
+                findings=tuple(
+                    Finding(
+                        rule=str(item["rule"]),
+                        severity=Severity(item["severity"]),
+                        subject=str(item["subject"]),
+                        message=str(item["message"]),
+                        hint=str(item["hint"]),
+                    )
+                    for item in value["findings"]
+                ),
+                run=None if value["run"] is None else RunFacts(**value["run"]),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise DataError("This is no proof that can be read.", where=where, why=str(error)) from error
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """The proof in the file ``path``. Raises ``DataError``."""
+        try:
+            value = json.loads(path.read_bytes())
+        except (OSError, ValueError) as error:
+            raise DataError("This proof cannot be read.", where=str(path), why=str(error)) from error
+        return cls.from_json(value, str(path))
+
+    def write(self, path: Path) -> None:
+        """Writes it as JSON to ``path``."""
+        path.write_text(json.dumps(self.as_json(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def prove(
+    wheel: Path,
+    policy: Policy,
+    *,
+    sonames: frozenset[str] | None,
+    check: CheckSpec | None,
+    run: Runner | None,
+    built_here: bool = False,
+) -> Proof:
+    """Judges ``wheel`` against ``policy``.
+
+    ``sonames`` are the file names of the target's libraries, None where they are not known. ``check`` is the recipe's,
+    None for a wheel that is no recipe's; ``run`` runs it, None where nothing can be run. ``built_here``: see
+    :class:`~crosswheel.proving.findings.Context`. Raises ``InputError`` where ``wheel`` is none; what ``run`` raises
+    goes through.
+    """
+    facts = read_wheel(wheel)
+    context = Context(policy=policy, sonames=sonames, built_here=built_here)
+    findings = [finding for rule in STATIC_RULES for finding in judged(rule, facts, context)]
+    said, run_facts = _emulated(facts, policy, check, run, findings)
+    return Proof(
+        wheel=facts.file,
+        sha256=facts.sha256,
+        size=facts.size,
+        policy=policy,
+        policy_sha256=sha256_json(policy.model_dump(mode="json")),
+        rules=RULES,
+        findings=(*findings, *said),
+        run=run_facts,
+    )
+
+
+def _emulated(
+    facts: WheelFacts, policy: Policy, check: CheckSpec | None, run: Runner | None, static: list[Finding]
+) -> tuple[list[Finding], RunFacts | None]:
+    """What the emulated run says, and what is known of it."""
+    if check is None:
+        why = "no check is known for this wheel, so nothing of it was run"
+        return [not_run(facts.file, why, "Name the recipe that it was built from, or give a check.")], None
+    if run is None:
+        return [not_run(facts.file, "nothing was run: no emulator and no root of the target are at hand")], None
+    hopeless = [item.rule for item in static if item.rule in _HOPELESS and item.severity is Severity.FAIL]
+    if hopeless:
+        return [not_run(facts.file, f"nothing was run, because the rule {hopeless[0]} failed")], None
+    outcome = run(emulated_run(policy, check))
+    counts = read_counts(outcome.result)
+    known = None if isinstance(counts, str) else counts
+    return list(judge_run(facts.file, policy, check, outcome)), RunFacts(
+        qemu=policy.qemu,
+        seconds=outcome.seconds,
+        tests=known.tests if known else None,
+        failures=known.failures if known else None,
+        skipped=known.skipped if known else None,
+        used=outcome.used,
+    )
