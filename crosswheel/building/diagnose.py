@@ -152,7 +152,7 @@ _PATTERNS = (
         after=10,
     ),
     _pattern(
-        r"(?<![\w-])error: (?!command )|: error\b|internal compiler error",
+        r"(?<![\w-])error: (?!command )|internal compiler error",
         "The compiler refused the source.",
         "If the source is at fault for this compiler or Python, it wants a patch.",
         before=3,

@@ -1,0 +1,477 @@
+"""The executor: only what is needed runs, in parallel where the plan allows, and whatever stops it leaves a store that
+the next build can use. The steps are real, their runners are not: they write small files and wait for one another."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from crosswheel.building.execute import Result, execute
+from crosswheel.building.job import Cancelled, Job, Settings
+from crosswheel.building.store import Store
+from crosswheel.errors import CrosswheelError, FetchError, MachineError, StepError
+from crosswheel.planning.steps import FilesStep, RenderedFile, RunStep, Step, TreeStep
+
+pytestmark = [pytest.mark.unit, pytest.mark.timeout(60)]
+
+DEADLINE = 20.0
+Work = Callable[[Any, Mapping[str, Path], Job], None]
+
+
+def leaf(name: str) -> FilesStep:
+    return FilesStep(name=name, files={"name": RenderedFile(text=name)})
+
+
+def join(name: str, **inputs: Step) -> TreeStep:
+    return TreeStep(name=name, inputs=inputs, files={"name": name})
+
+
+def heavy(name: str, **inputs: Step) -> RunStep:
+    return RunStep(
+        name=name, inputs=inputs, commands=((name,),), env={}, cwd="/", mounts={}, copies={}, outputs=()
+    )
+
+
+class Told:
+    """A listener that remembers."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, str]] = []
+        self.lines: list[str] = []
+
+    def plan(self, steps: Sequence[Step]) -> None:
+        self.events.append(("plan", " ".join(step.name for step in steps)))
+
+    def started(self, step: Step) -> None:
+        self.events.append(("started", step.name))
+
+    def line(self, step: Step, text: str) -> None:
+        self.lines.append(f"{step.name}: {text}")
+
+    def waiting(self, step: Step) -> None:
+        self.events.append(("waiting", step.name))
+
+    def finished(self, step: Step, seconds: float, cached: bool) -> None:
+        self.events.append(("cached" if cached else "made", step.name))
+
+    def damaged(self, step: Step, what: str) -> None:
+        self.events.append(("damaged", f"{step.name}: {what}"))
+
+    def failed(self, step: Step, error: CrosswheelError) -> None:
+        self.events.append(("failed", step.name))
+
+    def names(self, event: str) -> list[str]:
+        return [name for kind, name in self.events if kind == event]
+
+
+def write_name(step: Step, inputs: Mapping[str, Path], job: Job) -> None:
+    """The result holds the names of the step and of all below it."""
+    below = [(path / "name").read_text() for _, path in sorted(inputs.items())]
+    job.log(f"writing {step.name}")
+    (job.out / "name").write_text(f"{step.name}({','.join(below)})")
+
+
+def run(
+    goal: Step | Sequence[Step],
+    root: Path,
+    work: Work = write_name,
+    told: Told | None = None,
+    *,
+    keep_failed: bool = False,
+    sweep: Callable[[str], None] | None = None,
+) -> Result:
+    settings = Settings(store=root, keep_failed=keep_failed)
+    runners = {FilesStep: work, TreeStep: work, RunStep: work}
+    return execute(goal, Store(root), settings, runners, told or Told(), sweep=sweep)
+
+
+def is_clean(root: Path) -> bool:
+    return not any((root / "tmp").iterdir())
+
+
+# --- what runs -------------------------------------------------------------------------------------------------------
+
+
+def test_everything_is_made_once_inputs_first(tmp_path: Path) -> None:
+    shared = leaf("a")
+    goal = join("top", left=join("l", x=shared), right=join("r", x=shared, y=leaf("b")))
+    told = Told()
+    result = run(goal, tmp_path, told=told)
+    assert (result.artefacts[goal.key].path / "name").read_text() == "top(l(a()),r(a(),b()))"
+    assert sorted(told.names("made")) == ["a", "b", "l", "r", "top"]
+    order = told.names("started")
+    assert order.index("a") < order.index("l") and order[-1] == "top"
+    assert told.events[0] == ("plan", "a l b r top")
+    assert [(s.name, s.kind, s.cached) for s in result.steps] == [
+        ("a", "files", False),
+        ("l", "tree", False),
+        ("b", "files", False),
+        ("r", "tree", False),
+        ("top", "tree", False),
+    ]
+    assert all(step.key for step in result.steps)
+    assert "a: writing a" in told.lines
+    assert (Store(tmp_path).path(goal.key) / "log.txt").read_text() == "writing top\n"
+    assert is_clean(tmp_path)
+
+
+def test_a_second_build_does_nothing(tmp_path: Path) -> None:
+    goal = join("top", x=leaf("a"))
+    run(goal, tmp_path)
+    told = Told()
+    result = run(goal, tmp_path, forbidden, told)
+    assert told.events == [("plan", "a top"), ("cached", "top")]
+    assert [(s.cached, s.seconds) for s in result.steps] == [(True, 0.0), (True, 0.0)]
+    assert (result.artefacts[goal.key].path / "name").read_text() == "top(a())"
+
+
+def forbidden(step: Step, inputs: Mapping[str, Path], job: Job) -> None:
+    raise AssertionError(f"{step.name} must not run")
+
+
+def test_below_a_stored_artefact_nothing_is_needed(tmp_path: Path) -> None:
+    bottom = leaf("a")
+    middle = join("m", x=bottom)
+    goal = join("top", x=middle)
+    run(middle, tmp_path)
+    (Store(tmp_path).path(bottom.key) / "meta.json").unlink()  # not even looked at
+    told = Told()
+    result = run(goal, tmp_path, told=told)
+    assert told.events == [("plan", "a m top"), ("cached", "m"), ("started", "top"), ("made", "top")]
+    assert [s.cached for s in result.steps] == [True, True, False]
+
+
+def test_several_goals(tmp_path: Path) -> None:
+    shared = leaf("a")
+    goals = (join("one", x=shared), join("two", x=shared))
+    result = run(goals, tmp_path)
+    assert [(result.artefacts[g.key].path / "name").read_text() for g in goals] == ["one(a())", "two(a())"]
+    assert len(result.steps) == 3
+
+
+def test_using_an_artefact_makes_it_recent(tmp_path: Path) -> None:
+    goal = leaf("a")
+    run(goal, tmp_path)
+    meta = Store(tmp_path).path(goal.key) / "meta.json"
+    os.utime(meta, (1e9, 1e9))
+    run(goal, tmp_path)
+    assert meta.stat().st_mtime > time.time() - 100
+
+
+def test_a_truncated_file_is_found_told_and_rebuilt(tmp_path: Path) -> None:
+    bottom = leaf("a")
+    goal = join("top", x=bottom)
+    result = run(goal, tmp_path)
+    damaged = result.artefacts[goal.key].path / "name"
+    damaged.chmod(0o644)
+    damaged.write_text("to")
+    told = Told()
+    again = run(goal, tmp_path, told=told)
+    assert told.names("damaged") == ["top: out/name has 2 bytes instead of 8"]
+    assert told.names("made") == ["top"] and told.names("cached") == ["a"]
+    assert (again.artefacts[goal.key].path / "name").read_text() == "top(a())"
+
+
+# --- at once ---------------------------------------------------------------------------------------------------------
+
+
+def test_steps_that_do_not_need_each_other_run_at_once(tmp_path: Path) -> None:
+    meeting = threading.Barrier(3)
+
+    def meet(step: Step, inputs: Mapping[str, Path], job: Job) -> None:
+        if not inputs:
+            meeting.wait(DEADLINE)  # breaks unless all three are here
+        write_name(step, inputs, job)
+
+    run(join("top", a=leaf("a"), b=leaf("b"), c=leaf("c")), tmp_path, meet)
+
+
+def test_commands_run_one_at_a_time_beside_the_rest(tmp_path: Path) -> None:
+    busy = threading.Lock()
+    beside = threading.Event()
+
+    def work(step: Step, inputs: Mapping[str, Path], job: Job) -> None:
+        if step.kind == "run":
+            assert busy.acquire(blocking=False), "two at once"
+            assert beside.wait(DEADLINE)
+            busy.release()
+        elif step.name == "light":
+            beside.set()
+        write_name(step, inputs, job)
+
+    told = Told()
+    goal = join("top", a=heavy("h1"), b=heavy("h2"), c=heavy("h3"), d=leaf("light"))
+    run(goal, tmp_path, work, told)
+    runs = [event for event in told.events if event[1] in ("h1", "h2", "h3")]
+    assert [kind for kind, _ in runs] == ["started", "made"] * 3
+
+
+def test_the_listener_is_never_told_two_things_at_once(tmp_path: Path) -> None:
+    class Careful(Told):
+        inside = 0
+
+        def line(self, step: Step, text: str) -> None:
+            self.inside += 1
+            time.sleep(0.001)
+            assert self.inside == 1
+            self.inside -= 1
+
+    def chatter(step: Step, inputs: Mapping[str, Path], job: Job) -> None:
+        for i in range(20):
+            job.log(str(i))
+        write_name(step, inputs, job)
+
+    run(join("top", a=leaf("a"), b=leaf("b"), c=leaf("c"), d=leaf("d")), tmp_path, chatter, Careful())
+
+
+# --- failing ---------------------------------------------------------------------------------------------------------
+
+
+def failing(error: Exception) -> Work:
+    def work(step: Step, inputs: Mapping[str, Path], job: Job) -> None:
+        if step.name == "bad":
+            job.log("a line of the log")
+            (job.work / "scratch").write_text("x")
+            raise error
+        write_name(step, inputs, job)
+
+    return work
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_failed_step_is_explained_and_kept(tmp_path: Path, keep: bool) -> None:
+    bad = heavy("bad")
+    told = Told()
+    with pytest.raises(StepError) as caught:
+        run(join("top", x=bad), tmp_path, failing(StepError("It broke.", why="because")), told, keep_failed=keep)
+    error = caught.value
+    assert (error.where, error.what, error.why) == ("bad", "It broke.", "because")
+    assert f"./x log {bad.key[:12]}" in error.hint
+    assert (f"./x shell {bad.key[:12]}" in error.hint) is keep and ("--keep-failed" in error.hint) is not keep
+    assert told.names("failed") == ["bad"] and "top" not in told.names("started")
+    store = Store(tmp_path)
+    assert "a line of the log" in store.log_path(bad.key).read_text()
+    assert "It broke." in store.log_path(bad.key).read_text()
+    assert (tmp_path / "failed" / bad.key / "work/scratch").exists() is keep
+    assert is_clean(tmp_path) and not store.has(bad.key)
+    run(join("top", x=bad), tmp_path)  # and the next build starts afresh
+    assert not (tmp_path / "failed" / bad.key).exists()
+
+
+def test_an_error_of_another_kind_stays_what_it_is(tmp_path: Path) -> None:
+    with pytest.raises(FetchError) as caught:
+        run(leaf("bad"), tmp_path, failing(FetchError("All places failed.", where="https://example.invalid/x")))
+    assert caught.value.where == "https://example.invalid/x" and caught.value.exit_code == 3
+
+
+def test_a_fault_of_ours_is_called_one(tmp_path: Path) -> None:
+    with pytest.raises(StepError) as caught:
+        run(leaf("bad"), tmp_path, failing(KeyError("oops")))
+    assert "KeyError" in str(caught.value) and "report" in str(caught.value)
+
+
+def test_a_failure_stops_the_others(tmp_path: Path) -> None:
+    others = threading.Semaphore(0)
+    stopped: list[str] = []
+
+    def work(step: Step, inputs: Mapping[str, Path], job: Job) -> None:
+        if step.name == "bad":
+            assert others.acquire(timeout=DEADLINE) and others.acquire(timeout=DEADLINE)
+            raise StepError("It broke.")
+        others.release()
+        (job.out / "half").write_text("x")
+        assert job.cancelled.wait(DEADLINE)
+        stopped.append(step.name)
+        if step.name == "polite":
+            raise Cancelled
+        raise RuntimeError("killed by the cancellation")
+
+    told = Told()
+    with pytest.raises(StepError, match=r"It broke\."):
+        run(join("top", a=leaf("bad"), b=leaf("polite"), c=leaf("rude")), tmp_path, work, told)
+    assert sorted(stopped) == ["polite", "rude"]
+    assert told.names("failed") == ["bad"]
+    assert is_clean(tmp_path)
+    assert [path.name for path in (tmp_path / "failed").iterdir()] == [leaf("bad").key]
+
+
+def test_a_full_disk_is_said_to_be_one(tmp_path: Path) -> None:
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/some/file")
+    with pytest.raises(MachineError) as caught:
+        run(leaf("bad"), tmp_path, failing(full))
+    assert caught.value.exit_code == 5
+    for part in ("no space left", str(tmp_path), "MiB free", "./x clean", "/some/file"):
+        assert part in str(caught.value)
+    assert is_clean(tmp_path)
+    run(leaf("bad"), tmp_path)
+
+
+# --- two builds, one store -------------------------------------------------------------------------------------------
+
+DRIVER = '''
+import sys, threading, time
+from pathlib import Path
+sys.path.insert(0, sys.argv[4])
+import test_execute as t
+from crosswheel.building import store as store_module
+
+root, flags, mode = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+
+def pause(name):
+    (flags / name).touch()
+    time.sleep(60)
+
+def work(step, inputs, job):
+    with (flags / "made").open("a") as made:
+        made.write(step.name + "\\n")
+    if mode == "slow":
+        (flags / "working").touch()
+        deadline = time.monotonic() + 20
+        while not (flags / "go").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    if mode == "in-step" and step.name == "top":
+        (job.out / "name").write_text("half")
+        pause("reached")
+    if mode == "until-cancelled":
+        (job.out / "name").write_text("half")
+        (flags / "reached").touch()
+        if job.cancelled.wait(30):
+            raise t.Cancelled
+    t.write_name(step, inputs, job)
+
+class Listener(t.Told):
+    def waiting(self, step):
+        (flags / "waiting").touch()
+    def started(self, step):
+        if mode == "at-start" and step.name == "top":
+            pause("reached")
+
+if mode == "before-rename":
+    seal = store_module.manifest.seal
+    def slow_seal(out):
+        listed = seal(out)
+        if (out / "name").read_text().startswith("top"):
+            pause("reached")
+        return listed
+    store_module.manifest.seal = slow_seal
+if mode == "after-commit":
+    commit = store_module.Store.commit
+    def slow_commit(self, building, step, seconds):
+        artefact = commit(self, building, step, seconds)
+        if step.name == "top":
+            pause("reached")
+        return artefact
+    store_module.Store.commit = slow_commit
+
+try:
+    result = t.run(t.join("top", x=t.leaf("a")), root, work, Listener())
+except KeyboardInterrupt:
+    print("interrupted")
+    sys.exit(130)
+print([(s.name, s.cached) for s in result.steps])
+'''
+
+
+class Process:
+    """Another build, in a process of its own, of ``top`` made of ``a``."""
+
+    def __init__(self, folder: Path, mode: str) -> None:
+        self.flags = folder / "flags"
+        self.flags.mkdir(exist_ok=True)
+        script = folder / "driver.py"
+        script.write_text(DRIVER)
+        here = str(Path(__file__).parent)
+        argv = [sys.executable, str(script), str(folder / "store"), str(self.flags), mode, here]
+        self.popen = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def until(self, flag: str) -> None:
+        end = time.monotonic() + DEADLINE
+        while not (self.flags / flag).exists():
+            if time.monotonic() > end or self.popen.poll() is not None:
+                self.popen.kill()
+                raise AssertionError(f"{flag}: {self.popen.communicate()}")
+            time.sleep(0.01)
+
+    def output(self) -> str:
+        out, err = self.popen.communicate(timeout=DEADLINE)
+        return out + err
+
+    @property
+    def made(self) -> list[str]:
+        return (self.flags / "made").read_text().split()
+
+
+def test_of_two_identical_builds_one_builds_and_the_other_takes_the_result(tmp_path: Path) -> None:
+    first = Process(tmp_path, "slow")
+    first.until("working")
+    second = Process(tmp_path, "slow")
+    second.until("waiting")
+    (first.flags / "go").touch()
+    seen = first.output() + second.output()
+    assert first.popen.returncode == second.popen.returncode == 0
+    assert seen.count("('a', False)") == seen.count("('top', False)") == 1
+    assert seen.count("('a', True)") == seen.count("('top', True)") == 1
+    assert sorted(first.made) == ["a", "top"]  # each step once, by whichever was first
+    assert is_clean(tmp_path / "store")
+
+
+@pytest.mark.parametrize("moment", ["at-start", "in-step", "before-rename", "after-commit"])
+def test_a_build_that_is_killed_resumes_where_it_was(tmp_path: Path, moment: str) -> None:
+    killed = Process(tmp_path, moment)
+    killed.until("reached")
+    killed.popen.send_signal(signal.SIGKILL)
+    killed.output()
+    store = Store(tmp_path / "store")
+    goal = join("top", x=leaf("a"))
+    assert store.has(goal.key) is (moment == "after-commit")
+    assert is_clean(tmp_path / "store") is (moment in ("at-start", "after-commit"))
+    told = Told()
+    result = run(goal, tmp_path / "store", told=told)
+    assert told.names("made") == ([] if moment == "after-commit" else ["top"])
+    assert told.names("waiting") == [] and told.names("damaged") == []
+    assert (result.artefacts[goal.key].path / "name").read_text() == "top(a())"
+    assert is_clean(tmp_path / "store")
+
+
+def test_what_a_killed_build_left_running_is_swept_before_its_folder_goes(tmp_path: Path) -> None:
+    goal = heavy("h")
+    stale = Store(tmp_path).open_tmp(goal).folder  # as a killed build leaves it
+    swept: list[tuple[str, bool]] = []
+    run(goal, tmp_path, sweep=lambda key: swept.append((key, stale.exists())))
+    assert swept == [(goal.key, True)]
+    assert not stale.exists()
+
+
+def test_ctrl_c_stops_all_steps_and_leaves_nothing(tmp_path: Path) -> None:
+    build = Process(tmp_path, "until-cancelled")
+    build.until("reached")
+    start = time.monotonic()
+    build.popen.send_signal(signal.SIGINT)
+    assert "interrupted" in build.output()
+    assert build.popen.returncode == 130 and time.monotonic() - start < 5
+    assert is_clean(tmp_path / "store")
+    assert not (tmp_path / "store/failed").exists()
+    run(join("top", x=leaf("a")), tmp_path / "store")
+
+
+def test_ctrl_c_while_waiting_for_another_build(tmp_path: Path) -> None:
+    first = Process(tmp_path, "slow")
+    first.until("working")
+    second = Process(tmp_path, "slow")
+    second.until("waiting")
+    second.popen.send_signal(signal.SIGINT)
+    assert "interrupted" in second.output()
+    (first.flags / "go").touch()
+    first.output()
+    assert first.popen.returncode == 0 and sorted(first.made) == ["a", "top"]
