@@ -158,7 +158,7 @@ def look(machine: Machine, needs: Iterable[Need], *, versions: bool = False) -> 
         seen = need.look(machine)
         packages = need.packages.get(machine.system.manager or "apt", ())
         command = seen.command
-        if not command and seen.fix == "install":
+        if not command and seen.fix == "install" and packages:
             command = machine.install_command(packages)
         version = seen.version
         if versions and not version and seen.status == "ok":

@@ -94,7 +94,7 @@ def _apparmor(machine: Machine) -> Seen:
     without it (Docker's error: "docker-default profile could not be loaded")."""
     switch = machine.root / "sys/module/apparmor/parameters/enabled"
     if not switch.exists() or switch.read_text().strip() != "Y":
-        return Seen(status="ok", detail="the kernel does not use AppArmor")
+        return Seen(status="ok", detail="the kernel does not use AppArmor", version="not used")
     return _program("apparmor_parser")(machine)
 
 
@@ -112,7 +112,7 @@ def _apt(machine: Machine) -> Seen:
 def _keyring(machine: Machine) -> Seen:
     path = machine.root / "usr/share/keyrings/debian-archive-keyring.gpg"
     if path.exists():
-        return Seen(status="ok", detail=str(path))
+        return Seen(status="ok", detail=str(path), version="installed")
     if machine.system.manager != "apt":
         return Seen(status="optional", detail="not here: the Debian image brings it")
     return Seen(status="missing", detail="not installed", fix="install")
@@ -124,12 +124,12 @@ def _disk(path: Callable[[Machine], Path]) -> Callable[[Machine], Seen]:
         while not folder.exists() and folder != folder.parent:
             folder = folder.parent
         free = shutil.disk_usage(folder).free
-        detail = f"{free / GIB:.1f} GiB free at {path(machine)}"
+        detail, amount = f"at {path(machine)}", f"{free / GIB:.1f} GiB free"
         if free >= GOOD_DISK:
-            return Seen(status="ok", detail=detail)
+            return Seen(status="ok", detail=detail, version=amount)
         command = f"have {GOOD_DISK // GIB} GiB free there: `./x clean --older-than 30`, or another disk"
         status: Status = "missing" if free < LEAST_DISK else "low"
-        return Seen(status=status, detail=detail, fix="person", command=command)
+        return Seen(status=status, detail=f"only {amount} {detail}", version=amount, fix="person", command=command)
 
     return look_at
 
@@ -151,14 +151,15 @@ def _docker_folder(machine: Machine) -> Path:
 def _memory(machine: Machine) -> Seen:
     found = re.search(r"^MemTotal:\s+(\d+) kB", (machine.root / "proc/meminfo").read_text(), re.MULTILINE)
     total = int(found.group(1)) * 1024 if found else 0
-    detail = f"{total / GIB:.1f} GiB"
+    amount = f"{total / GIB:.1f} GiB"
     if total >= GOOD_MEMORY:
-        return Seen(status="ok", detail=detail)
-    return Seen(status="low", detail=detail, fix="person", command="build with --jobs 1, or add swap")
+        return Seen(status="ok", version=amount)
+    command = "build with --jobs 1, or add swap"
+    return Seen(status="low", detail=f"only {amount}", version=amount, fix="person", command=command)
 
 
 def _cores(machine: Machine) -> Seen:
-    return Seen(status="ok", detail=f"{len(os.sched_getaffinity(0))} usable")
+    return Seen(status="ok", version=f"{len(os.sched_getaffinity(0))} usable")
 
 
 DOCKER = Need(
@@ -203,8 +204,7 @@ TAR = Need(
 NPM = Need(
     name="npm",
     why="an older Bazel can be had from npm where upstream's URL is dead",
-    look=_program("npm", optional="not installed: only sources that stand in npm alone need it"),
-    packages={"apt": ("npm",), "dnf": ("npm",), "pacman": ("npm",)},
+    look=_program("npm", optional="not installed: a build that needs it gets its own from the Python registry"),
     programs=("npm",),
 )
 QEMU = Need(

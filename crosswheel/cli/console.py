@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
@@ -25,8 +26,9 @@ if TYPE_CHECKING:
     from rich.spinner import Spinner
 
     from crosswheel.planning.steps import Step
+    from crosswheel.proving.prove import Proof
 
-__all__ = ["Screen", "plain", "show_error", "show_table"]
+__all__ = ["Screen", "plain", "show_error", "show_proof", "show_table"]
 
 LONG_KINDS = frozenset({"lock", "root", "run", "proof"})
 """Steps of these kinds may take minutes: plain output says when one begins."""
@@ -73,11 +75,38 @@ class _Running:
 
 @dataclass
 class _Tally:
-    total: int = 0
-    done: int = 0
-    cached: int = 0
+    """``found``: keys in the store. ``todo``: keys that are to be made, known when the first of them begins."""
+
+    steps: Sequence[Step] = ()
+    found: set[str] = field(default_factory=set)
+    todo: frozenset[str] | None = None
+    taken: int = 0
     built: int = 0
     running: dict[str, _Running] = field(default_factory=dict)
+
+    def find_todo(self) -> frozenset[str]:
+        """What the goals need and the store lacks. Below what is found nothing is needed."""
+        if self.todo is None:
+            inner = {needed.key for step in self.steps for needed in step.inputs.values()}
+            wanted = [step for step in self.steps if step.key not in inner]
+            todo: set[str] = set()
+            while wanted:
+                step = wanted.pop()
+                if step.key not in self.found and step.key not in todo:
+                    todo.add(step.key)
+                    wanted += step.inputs.values()
+            self.todo = frozenset(todo)
+        return self.todo
+
+    @property
+    def kept(self) -> int:
+        """How many steps this build did not have to do."""
+        return len(self.steps) - len(self.find_todo()) + self.taken
+
+    @property
+    def done(self) -> int:
+        """How many steps nothing is left to do for."""
+        return self.kept + self.built
 
 
 class Screen:
@@ -106,7 +135,7 @@ class Screen:
             live, self._live = self._live, None
         if live:
             live.stop()
-        if kind is None and not self._quiet:
+        if kind is None and not self._quiet and self._tally.steps:
             self._say("✓", self._summary(), "green")
 
     # --- what the executor tells ---
@@ -114,7 +143,7 @@ class Screen:
     def plan(self, steps: Sequence[Step]) -> None:
         """All steps of the build, before the first."""
         with self._lock:
-            self._tally = _Tally(total=len(steps))
+            self._tally = _Tally(steps=tuple(steps))
 
     def started(self, step: Step) -> None:
         """``step`` is not in the store, and begins."""
@@ -151,13 +180,16 @@ class Screen:
     def finished(self, step: Step, seconds: float, cached: bool) -> None:
         """``step`` is in the store now, or was (``cached``)."""
         with self._lock:
-            self._tally.running.pop(step.key, None)
-            self._tally.done += 1
-            self._tally.cached += cached
-            self._tally.built += not cached
-            count = f"{self._tally.done}/{self._tally.total}"
+            tally = self._tally
+            tally.running.pop(step.key, None)
+            if tally.todo is None and cached:
+                tally.found.add(step.key)
+            elif cached:
+                tally.taken += 1  # another build made it
+            else:
+                tally.built += 1
         if not cached and not self._quiet:
-            note = duration(seconds) if self._draws else f"{duration(seconds)}, {count}"
+            note = duration(seconds) if self._draws else f"{duration(seconds)}, {tally.done}/{len(tally.steps)}"
             self._say("✓", f"{plain(step.name)}  ({note})", "green")
 
     def damaged(self, step: Step, what: str) -> None:
@@ -174,6 +206,7 @@ class Screen:
     # --- how it is shown ---
 
     def _run(self, step: Step) -> _Running:
+        self._tally.find_todo()
         now = self._clock()
         running = _Running(name=plain(step.name), kind=step.kind, since=now, told=now)
         running = self._tally.running.setdefault(step.key, running)
@@ -183,10 +216,11 @@ class Screen:
 
     def _summary(self) -> str:
         tally = self._tally
-        cached = f"{tally.cached} {'step' if tally.cached == 1 else 'steps'} from the store"
         if not tally.built:
-            return cached
-        return f"{cached}, {tally.built} done in {duration(self._clock() - self._began)}"
+            why = "another build made it" if tally.taken else "the result is in the store"
+            return f"nothing to do: {why}"
+        steps = f"{tally.built} of {len(tally.steps)} steps done in {duration(self._clock() - self._began)}"
+        return f"{steps}, {tally.kept} from the store" if tally.kept else steps
 
     def _say(self, mark: str, text: str, style: str = "") -> None:
         with self._lock:
@@ -239,16 +273,16 @@ class Screen:
 
     def _footer(self, rows: int, now: float) -> str:
         tally = self._tally
-        parts = [f"{tally.done} of {tally.total} steps"]
-        if tally.cached:
-            parts.append(f"{tally.cached} from the store")
+        parts = [f"{tally.done} of {len(tally.steps)} steps"]
+        if tally.kept:
+            parts.append(f"{tally.kept} from the store")
         if rows > ROWS:
             parts.append(f"{rows - ROWS} more running")
         parts.append(duration(now - self._began))
         return "  " + " · ".join(parts)
 
 
-# --- errors and tables -----------------------------------------------------------------------------------------------
+# --- errors, tables, proofs ------------------------------------------------------------------------------------------
 
 
 def error_text(error: CrosswheelError) -> list[tuple[str, str]]:
@@ -260,21 +294,13 @@ def error_text(error: CrosswheelError) -> list[tuple[str, str]]:
     if error.why:
         pieces += [(f"    {line}\n" if line else "\n", "") for line in plain_block(error.why).split("\n")]
     if error.hint:
-        pieces += [("→ ", "cyan"), (f"{plain_block(error.hint)}\n", "")]
+        pieces += [("→ ", "cyan"), (plain_block(error.hint).replace("\n", "\n  ") + "\n", "")]
     return pieces
 
 
 def show_error(error: CrosswheelError, *, as_json: bool = False, stream: TextIO | None = None) -> None:
     """Tells an error on stderr; with ``as_json`` also as an object on stdout."""
-    out = stream or sys.stderr
-    pieces = error_text(error)
-    if draws_on(out):
-        from rich.text import Text
-
-        rich_console(out).print(Text.assemble(*pieces), end="", soft_wrap=True)
-    else:
-        out.write(encodable("".join(text for text, _ in pieces), out))
-        out.flush()
+    _write(error_text(error), stream or sys.stderr)
     if as_json:
         import json
 
@@ -313,3 +339,38 @@ def _draw_table(out: TextIO, title: str, columns: Sequence[str], rows: Sequence[
     for row in rows:
         table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
     rich_console(out).print(table)
+
+
+_MARKS = {"fail": ("✗", "bold red"), "warn": ("!", "yellow"), "not_proven": ("?", "yellow"), "pass": ("✓", "green")}
+
+
+def proof_text(proof: Proof, wheel: Path, seconds: float | None) -> list[tuple[str, str]]:
+    """Pieces of text with their styles: the verdict, and a line for each finding, the worst first."""
+    mark, style = _MARKS["pass" if proof.passed else "fail"]
+    took = "" if seconds is None else f"  ({duration(seconds)})"
+    pieces = [(mark, style), (f" {plain(str(wheel))}{took}\n", "bold")]
+    for finding in sorted(proof.findings, key=lambda finding: list(_MARKS).index(finding.severity)):
+        mark, style = _MARKS[finding.severity]
+        subject = "" if finding.subject == wheel.name else f"{plain(finding.subject)}: "
+        pieces += [(f"  {mark}", style), (f" {finding.rule}", style if finding.severity == "fail" else "bold")]
+        pieces.append((f"  {subject}{plain(finding.message)}\n", ""))
+        if finding.hint:
+            pieces += [("    → ", "cyan"), (f"{plain(finding.hint)}\n", "")]
+    if not proof.passed:
+        pieces.append(("The wheel would not do on its target; see what stands above.\n", ""))
+    return pieces
+
+
+def show_proof(proof: Proof, wheel: Path, *, seconds: float | None, stream: TextIO | None = None) -> None:
+    """A proof on stdout, with the wheel's path and how long it all took."""
+    _write(proof_text(proof, wheel, seconds), stream or sys.stdout)
+
+
+def _write(pieces: Sequence[tuple[str, str]], out: TextIO) -> None:
+    if draws_on(out):
+        from rich.text import Text
+
+        rich_console(out).print(Text.assemble(*pieces), end="", soft_wrap=True)
+    else:
+        out.write(encodable("".join(text for text, _ in pieces), out))
+        out.flush()

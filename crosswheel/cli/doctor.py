@@ -63,7 +63,7 @@ def _show(title: str, findings: Collection[Finding], lacking: Collection[Finding
         (
             finding.need.name,
             finding.status,
-            finding.version or (finding.detail if finding.status == "ok" else ""),
+            finding.version,
             finding.need.why if finding.status == "ok" else finding.detail,
         )
         for finding in findings

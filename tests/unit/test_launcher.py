@@ -209,7 +209,7 @@ def test_a_venv_whose_interpreter_is_gone_is_made_anew(tree: Tree) -> None:
 
 def test_no_new_enough_python_is_said_plainly(tree: Tree) -> None:
     python = Path(tree.environ["STUB_PYTHON"])
-    python.write_text('#!/bin/bash\n[ "$1" != --version ] || echo "Python 3.9.2"\nexit 1\n')
+    python.write_text('#!/bin/bash\n[ "$1" = --version ] && echo "Python 3.9.2"\n')
     status, out, err = tree.run("list")
     assert (status, out) == (5, "")
     assert "no Python 3.11 or newer here (Python 3.9.2)" in err

@@ -1,0 +1,403 @@
+"""What a person sees: the running build, errors, tables and proofs, with and without a terminal."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crosswheel.cli.console import HEARTBEAT, Screen, proof_text, show_error, show_table, table_text
+from crosswheel.cli.lines import duration, encodable, plain
+from crosswheel.cli.progress import progress_of
+from crosswheel.errors import InputError, StepError
+from crosswheel.planning.steps import FilesStep, RenderedFile, RunStep, Step
+
+pytestmark = pytest.mark.unit
+
+CONTROL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+# --- lines ---
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("\x1b[1;31merror:\x1b[0m bad", "error: bad"),
+        ("\x1b]0;a new title\x07text", "text"),
+        ("\x1b]52;c;Y2xpcGJvYXJk\x1b\\text", "text"),
+        ("\x1bP+q544e\x1b\\text", "text"),
+        ("\x9b31mtext", "text"),
+        ("\x9d0;title\x9ctext", "text"),
+        ("\x1bctext", "text"),
+        ("\x1b[2J\x1b[Htext", "text"),
+        ("10%\r 50%\r100%\r\n", "100%"),
+        ("a\tb", "a   b"),
+        ("bell\x07 back\x08space\x00 del\x7f", "bell backspace del"),
+        ("if \u202e} \u2066// admin\u2069 {", "if } // admin {"),
+        ("zero\u200bwidth\ufeff", "zerowidth"),
+        ("héllo ✓ 世界", "héllo ✓ 世界"),
+        ("an unfinished \x1b]0;string", "an unfinished"),
+        ("", ""),
+    ],
+)
+def test_lines_are_made_plain(text: str, shown: str) -> None:
+    assert plain(text) == shown
+
+
+@given(st.text(alphabet=st.characters(max_codepoint=0x2100)))
+def test_no_control_character_is_ever_left(text: str) -> None:
+    assert not CONTROL.search(plain(text))
+    assert "\n" not in plain(text)
+
+
+def test_what_a_stream_cannot_write_becomes_a_question_mark() -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
+    assert encodable("✓ fünf …", stream) == "? fünf ?"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.04, "0.0 s"), (9.94, "9.9 s"), (9.96, "10 s"), (59.6, "1:00"), (187, "3:07"), (3723, "1:02:03")],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+# --- progress ---
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("[123 / 456] Compiling tree/tree.cc; 3s local", "123 / 456  Compiling tree/tree.cc; 3s local"),
+        ("[1,234 / 5,678] 4 actions running", "1,234 / 5,678  4 actions running"),
+        ("[12/345] Building CXX object t.dir/a.cc.o", "12 / 345  Building CXX object t.dir/a.cc.o"),
+        ("[ 45%] Building CXX object a.cc.o", "45 %  Building CXX object a.cc.o"),
+        ("tree_test.py::test_map PASSED      [ 45%]", "45 %  tree_test.py::test_map"),
+        ("tests/test_a.py ....F..     [100%]", "100 %  tests/test_a.py ....F.."),
+        ("   ━━━━━━━━ 12.3/45.6 MB 8.1 MB/s eta 0:00:04", "27 %  12.3 of 45.6 MB"),
+        ("Collecting absl-py>=0.6", "Collecting absl-py>=0.6"),
+        ("Analyzing: target //tree:_tree (12 packages loaded)", "Analyzing: target //tree:_tree (12 packages loaded)"),
+        ("aarch64-linux-gnu-gcc -Wall -I/x -c src/wrapt/_wrappers.c -o build/x.o", "compiling _wrappers.c"),
+        ("/usr/bin/aarch64-linux-gnu-g++-12 -O2 -c /a/b.cc", "compiling b.cc"),
+    ],
+)
+def test_progress_is_recognised(line: str, shown: str) -> None:
+    assert str(progress_of(line)) == shown
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["hello", "error: [ 45%", "gcc -shared a.o -o b.so", "[a/b] no numbers", "warning: 3/4 of it", "[12/", "0 of 0"],
+)
+def test_other_lines_are_no_progress(line: str) -> None:
+    assert progress_of(line) is None
+
+
+def test_a_download_of_nothing_is_no_division_by_zero() -> None:
+    assert str(progress_of("0.0/0.0 MB")) == "0.0 of 0.0 MB"
+
+
+# --- the running build ---
+
+
+class Clock:
+    """Seconds that pass when told."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def step(name: str, **inputs: Step) -> FilesStep:
+    return FilesStep(name=name, inputs=inputs, files={name: RenderedFile(text=name)})
+
+
+def run_step(name: str, **inputs: Step) -> RunStep:
+    return RunStep(
+        name=name, inputs=inputs, commands=((name,),), env={}, cwd="/build", mounts={}, copies={}, outputs=("*",)
+    )
+
+
+SOURCES = step("sources")
+ROOT = step("root", sources=SOURCES)
+BUILD = run_step("build", root=ROOT)
+PROOF = step("proof", build=BUILD)
+PLAN = (SOURCES, ROOT, BUILD, PROOF)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def stream() -> io.StringIO:
+    return io.StringIO()
+
+
+@pytest.fixture
+def screen(clock: Clock, stream: io.StringIO) -> Iterator[Screen]:
+    """Not on a terminal."""
+    made = Screen(stream=stream, clock=clock)
+    made.plan(PLAN)
+    yield made
+
+
+def test_plain_lines_say_what_begins_what_is_done_and_what_is_left(
+    screen: Screen, clock: Clock, stream: io.StringIO
+) -> None:
+    with screen:
+        screen.finished(ROOT, 0.0, True)  # what lies below it is not looked at
+        screen.started(BUILD)
+        screen.line(BUILD, "\x1b[32m[1 / 2]\x1b[0m Compiling")
+        clock.now = 42.0
+        screen.finished(BUILD, 42.0, False)
+        screen.started(PROOF)
+        clock.now = 43.5
+        screen.finished(PROOF, 1.5, False)
+    assert stream.getvalue() == (
+        "→ build …\n"
+        "✓ build  (42 s, 3/4)\n"
+        "✓ proof  (1.5 s, 4/4)\n"
+        "✓ 2 of 4 steps done in 44 s, 2 from the store\n"
+    )
+
+
+def test_nothing_to_do_is_one_line(screen: Screen, stream: io.StringIO) -> None:
+    with screen:
+        screen.finished(PROOF, 0.0, True)
+    assert stream.getvalue() == "✓ nothing to do: the result is in the store\n"
+
+
+def test_a_step_of_another_build_is_waited_for_and_taken(screen: Screen, stream: io.StringIO) -> None:
+    with screen:
+        screen.finished(BUILD, 0.0, True)
+        screen.waiting(PROOF)
+        screen.finished(PROOF, 0.0, True)
+    assert stream.getvalue() == (
+        "→ proof: another build makes it; waiting …\n"
+        "✓ nothing to do: another build made it\n"
+    )
+
+
+def test_a_long_step_is_heard_of_now_and_then(screen: Screen, clock: Clock, stream: io.StringIO) -> None:
+    screen.started(BUILD)
+    for second in range(0, int(2.5 * HEARTBEAT), 10):
+        clock.now = second
+        screen.line(BUILD, f"[{second} / 1000] Compiling")
+    assert stream.getvalue() == (
+        "→ build …\n"
+        "… build (5:00): 300 / 1,000  Compiling\n"
+        "… build (10:00): 600 / 1,000  Compiling\n"
+    )
+
+
+def test_damage_and_failure_are_told(screen: Screen, clock: Clock, stream: io.StringIO) -> None:
+    with pytest.raises(StepError), screen:
+        screen.damaged(ROOT, "lib.so has another hash")
+        screen.started(BUILD)
+        clock.now = 3.0
+        error = StepError("The compiler refused the source.", where="build")
+        screen.failed(BUILD, error)
+        raise error
+    assert stream.getvalue() == (
+        "! root was damaged in the store (lib.so has another hash); making it anew\n"
+        "→ build …\n"
+        "✗ build failed after 3.0 s\n"
+    )
+
+
+def test_quiet_tells_only_damage_and_failure(stream: io.StringIO) -> None:
+    with Screen(quiet=True, stream=stream) as screen:
+        screen.plan(PLAN)
+        screen.finished(ROOT, 0.0, True)
+        screen.started(BUILD)
+        screen.line(BUILD, "words")
+        screen.waiting(BUILD)
+        screen.finished(BUILD, 1.0, False)
+    assert stream.getvalue() == ""
+
+
+def test_a_hostile_name_and_line_write_no_control_character(
+    screen: Screen, clock: Clock, stream: io.StringIO
+) -> None:
+    evil = run_step("\x1b]0;owned\x07build\r\x9b2J")
+    screen.plan([evil])
+    screen.started(evil)
+    clock.now = HEARTBEAT
+    screen.line(evil, "\x1b[2J\x1b]52;c;eA==\x07 words \u202e")
+    screen.finished(evil, 1.0, False)
+    assert not CONTROL.search(stream.getvalue())
+
+
+class Terminal(io.StringIO):
+    """What is drawn."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.delenv("CI", raising=False)
+    return Terminal()
+
+
+def test_on_a_terminal_a_line_for_each_running_step_is_drawn(terminal: Terminal, clock: Clock) -> None:
+    with Screen(stream=terminal, clock=clock) as screen:
+        screen.plan(PLAN)
+        screen.finished(ROOT, 0.0, True)
+        screen.started(BUILD)
+        screen.line(BUILD, "\x1b[32m[123 / 456]\x1b[0m Compiling tree.cc")
+        clock.now = 61.0
+        drawn = _drawn(screen)
+        screen.finished(BUILD, 61.0, False)
+    assert re.search(r"build +1:01 123 / 456  Compiling tree.cc", drawn)
+    assert "2 of 4 steps · 2 from the store · 1:01" in drawn
+    assert "✓ build  (1:01)" in _uncoloured(terminal.getvalue())
+
+
+def test_more_running_steps_than_rows_are_counted(terminal: Terminal, clock: Clock) -> None:
+    steps = [step(f"fetch {number}") for number in range(11)]
+    with Screen(stream=terminal, clock=clock) as screen:
+        screen.plan(steps)
+        for each in steps:
+            screen.started(each)
+        drawn = _drawn(screen)
+    assert "fetch 7" in drawn
+    assert "fetch 8" not in drawn
+    assert "3 more running" in drawn
+
+
+def _drawn(screen: Screen) -> str:
+    from rich.console import Console
+
+    console = Console(file=io.StringIO(), width=100, color_system=None)
+    with console.capture() as capture:
+        console.print(screen._picture())
+    return capture.get()
+
+
+def _uncoloured(text: str) -> str:
+    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text)
+
+
+def test_a_build_with_nothing_to_do_imports_no_rich() -> None:
+    code = (
+        "import sys\n"
+        "from crosswheel.cli.console import Screen, show_table\n"
+        "with Screen() as screen:\n    screen.plan([])\n"
+        "show_table('t', ('a',), [('b',)])\n"
+        "print([name for name in sys.modules if name.split('.')[0] == 'rich'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+# --- errors, tables, proofs ---
+
+ERROR = StepError(
+    "The compiler refused the source.",
+    where="build dm-tree",
+    why="tree.cc:17: \x1b[31merror:\x1b[0m no such file\n\n   17 | #include",
+    hint="Add the header.\n`./x log 1a2b` shows the whole log.",
+)
+
+
+def test_an_error_is_where_what_why_and_what_to_do(stream: io.StringIO) -> None:
+    show_error(ERROR, stream=stream)
+    assert stream.getvalue() == (
+        "error: build dm-tree: The compiler refused the source.\n"
+        "    tree.cc:17: error: no such file\n"
+        "\n"
+        "       17 | #include\n"
+        "→ Add the header.\n"
+        "  `./x log 1a2b` shows the whole log.\n"
+    )
+
+
+def test_an_error_without_more_is_one_line(stream: io.StringIO) -> None:
+    show_error(InputError("there is no recipe 'tenserflow'"), stream=stream)
+    assert stream.getvalue() == "error: there is no recipe 'tenserflow'\n"
+
+
+def test_an_error_as_json_is_one_object_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+    show_error(ERROR, as_json=True)
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["exit_code"] == 4
+    assert json.loads(printed.out)["error"]["where"] == "build dm-tree"
+    assert printed.err.startswith("error: build dm-tree: ")
+
+
+def test_colours_are_for_terminals_that_want_them(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    show_error(ERROR, stream=terminal)
+    assert "\x1b[1;31merror: " in terminal.getvalue()
+    monkeypatch.setenv("NO_COLOR", "1")
+    other = Terminal()
+    show_error(ERROR, stream=other)
+    assert not re.search(r"\x1b\[[0-9;]*3[0-9]", other.getvalue())
+    monkeypatch.setenv("TERM", "dumb")
+    dumb = Terminal()
+    show_error(ERROR, stream=dumb)
+    assert "\x1b" not in dumb.getvalue()
+
+
+def test_a_command_to_copy_is_not_broken_at_the_width(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "30")
+    command = "apt-get install -y --no-install-recommends docker.io iptables"
+    show_error(InputError("it lacks Docker", hint=command), stream=terminal)
+    assert command in _uncoloured(terminal.getvalue())
+
+
+def test_tables_are_aligned_without_a_terminal(stream: io.StringIO) -> None:
+    show_table("Recipes", ("recipe", "versions"), [("dm-tree", "0.1.5"), ("wrapt\x1b[2J", "")], stream=stream)
+    assert stream.getvalue() == "Recipes\n  recipe   versions\n  dm-tree  0.1.5\n  wrapt\n\n"
+
+
+def test_a_table_without_headings_or_rows() -> None:
+    assert table_text(("", ""), [("a", "b")]) == "  a  b\n"
+    assert table_text(("a", "b"), []) == "  a  b\n"
+
+
+def test_tables_on_a_terminal(terminal: Terminal) -> None:
+    show_table("This machine", ("what", "state"), [("Docker", "missing")], stream=terminal)
+    assert re.search(r"Docker +missing", _uncoloured(terminal.getvalue()))
+
+
+def finding(rule: str, severity: str, subject: str, message: str, hint: str = "") -> SimpleNamespace:
+    return SimpleNamespace(rule=rule, severity=severity, subject=subject, message=message, hint=hint)
+
+
+def test_a_proof_shows_the_worst_first_with_what_to_do() -> None:
+    wheel = Path("dist/failed/a-1-cp311-cp311-linux_aarch64.whl")
+    proof: Any = SimpleNamespace(
+        passed=False,
+        findings=(
+            finding("tag", "pass", wheel.name, "the tag is that of its files"),
+            finding("floors", "fail", "a/_a.so", "needs GLIBC_2.34; the target has 2.31", "Build it anew."),
+        ),
+    )
+    assert "".join(text for text, _ in proof_text(proof, wheel, 12.0)) == (
+        f"✗ {wheel}  (12 s)\n"
+        "  ✗ floors  a/_a.so: needs GLIBC_2.34; the target has 2.31\n"
+        "    → Build it anew.\n"
+        "  ✓ tag  the tag is that of its files\n"
+        "The wheel would not do on its target; see what stands above.\n"
+    )
