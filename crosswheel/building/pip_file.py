@@ -72,11 +72,12 @@ def _links(collector: Any, name: str) -> Iterator[Any]:
         return [] if content is None else list(parse_links(content))
 
     sources = collector.collect_sources(project_name=name, candidates_from_page=on_page)
-    for group in (sources.find_links, sources.index_urls):
-        for source in group:
-            if source is not None:
-                yield from source.page_candidates()
-                yield from source.file_links()
+    for source in (*sources.find_links, *sources.index_urls):
+        if source is not None:
+            yield from source.page_candidates()
+    for source in sources.find_links:  # an index' own "file" is its page
+        if source is not None:
+            yield from source.file_links()
 
 
 def _wanted(links: list[Any], filename: str, sha256: str) -> list[Any]:

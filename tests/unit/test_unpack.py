@@ -67,7 +67,7 @@ BAD_TARS: dict[str, tuple[list[tuple[tarfile.TarInfo, bytes]], str]] = {
     "dots": ([file("a/../../outside/x")], "'a/../../outside/x' leads out of the archive by '..'"),
     "absolute": ([file("/etc/x")], "'/etc/x' has an absolute path"),
     "newline": ([file("a/b\nc")], "control character '\\n'"),
-    "symlink out": ([file("t/f"), entry("t/l", tarfile.SYMTYPE, "../../outside")], "'t/l' is a link to '../../outside'"),
+    "symlink out": ([file("t/f"), entry("t/l", tarfile.SYMTYPE, "../../x")], "'t/l' is a link to '../../x'"),
     "symlink absolute": ([file("t/f"), entry("t/l", tarfile.SYMTYPE, "/etc")], "is a link to '/etc'"),
     "symlink out of the stripped top": (
         [file("t/f"), entry("t/l", tarfile.SYMTYPE, "../t/f")],
@@ -143,17 +143,15 @@ def test_bombs_are_refused(tmp_path: Path) -> None:
     zeros = bytes(3_000_000)
     limits = Limits(members=20, size=2_000_000)
     expected = "larger than is allowed"
-    for number, archive in enumerate(
-        [
-            make_tar(tmp_path / "bomb.tar.gz", [file("t/a", zeros)]),
-            make_tar(tmp_path / "many.tar.xz", [file("t/a", zeros[:1_500_000]), file("t/b", zeros[:1_500_000])], "w:xz"),
-            make_tar(
-                tmp_path / "copies.tar.gz", [file("t/a", zeros[:900_000])]
-                + [entry(f"t/l{n}", tarfile.LNKTYPE, "t/a") for n in range(3)],
-            ),
-            make_zip(tmp_path / "bomb.zip", [("t/a", zeros, 0o100644)]),
-        ]
-    ):
+    half = zeros[:1_500_000]
+    copies = [file("t/a", zeros[:900_000]), *(entry(f"t/l{n}", tarfile.LNKTYPE, "t/a") for n in range(3))]
+    archives = [
+        make_tar(tmp_path / "bomb.tar.gz", [file("t/a", zeros)]),
+        make_tar(tmp_path / "many.tar.xz", [file("t/a", half), file("t/b", half)], "w:xz"),
+        make_tar(tmp_path / "copies.tar.gz", copies),
+        make_zip(tmp_path / "bomb.zip", [("t/a", zeros, 0o100644)]),
+    ]
+    for number, archive in enumerate(archives):
         folder = tmp_path / str(number)
         folder.mkdir()
         assert expected in refused(archive, folder, limits)

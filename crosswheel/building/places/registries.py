@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import shutil
 import sys
 import tempfile
@@ -65,12 +66,9 @@ def from_npm(spec: str, dest: Path, job: Job) -> None:
 
 
 def _npm_error(words: str) -> str:
-    lines = [line.partition(" ")[2].removeprefix("error ") for line in words.splitlines() if _is_npm_error(line)]
+    """What npm says is wrong, without its prefix and the path of its own log."""
+    lines = re.findall(r"^npm (?:ERR!|error) (.*\S)$", words, re.MULTILINE)
     return "\n".join(line for line in lines if "debug-0.log" not in line and "complete log" not in line)[:600]
-
-
-def _is_npm_error(line: str) -> bool:
-    return line.startswith(("npm ERR!", "npm error")) and len(line.split()) > 2
 
 
 def npm_command(tools: Path | None = None) -> tuple[str, ...]:
