@@ -64,4 +64,4 @@ def sha256_tree(root: Path) -> str:
                 mode = "x" if path.stat().st_mode & 0o100 else "-"
                 lines.append(f"f {relative} {mode} {sha256_file(path)}")
         lines.extend(f"d {(here / n).relative_to(root).as_posix()}" for n in names if not (here / n).is_symlink())
-    return sha256_bytes("\n".join(sorted(lines)).encode())
+    return sha256_bytes("\n".join(sorted(lines)).encode("utf-8", "surrogateescape"))

@@ -326,3 +326,13 @@ def test_take_member_takes_no_link(tmp_path: Path) -> None:
     archive = make_tar(tmp_path / "l.tgz", [entry("package/tool", tarfile.SYMTYPE, "/etc/passwd")])
     with pytest.raises(InputError, match="wanted as a file, and is none"):
         take_member(archive, "package/tool", tmp_path / "tool")
+
+
+def test_a_name_that_is_not_utf8_is_kept_and_can_be_hashed(tmp_path: Path) -> None:
+    archive = tmp_path / "latin.tar"
+    with tarfile.open(archive, "w", encoding="latin-1", format=tarfile.GNU_FORMAT) as tar:
+        info, data = file("t/caf\xe9")
+        tar.addfile(info, io.BytesIO(data))
+    unpack(archive, tmp_path / "tree")
+    assert [os.fsencode(path.name) for path in (tmp_path / "tree").iterdir()] == [b"caf\xe9"]
+    assert len(sha256_tree(tmp_path / "tree")) == 64
