@@ -333,31 +333,31 @@ def _draw_table(out: TextIO, title: str, columns: Sequence[str], rows: Sequence[
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=Text(title, style="bold"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         table.add_column(Text(column), overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
-    rich_console(out).print(table)
+    console = rich_console(out)
+    console.print(Text(title, style="bold"), soft_wrap=True)
+    console.print(table)
 
 
-_MARKS = {"fail": ("✗", "bold red"), "warn": ("!", "yellow"), "not_proven": ("?", "yellow"), "pass": ("✓", "green")}
+_VERDICTS = {"FAIL": "bold red", "warn": "yellow", "not proven": "yellow", "pass": "green"}
 
 
 def proof_text(proof: Proof, wheel: Path, seconds: float | None) -> list[tuple[str, str]]:
-    """Pieces of text with their styles: the verdict, and a line for each finding, the worst first."""
-    mark, style = _MARKS["pass" if proof.passed else "fail"]
+    """Pieces of text with their styles: the wheel, then the proof as its log has it."""
+    from crosswheel.proving.table import proof_lines
+
     took = "" if seconds is None else f"  ({duration(seconds)})"
-    pieces = [(mark, style), (f" {plain(str(wheel))}{took}\n", "bold")]
-    for finding in sorted(proof.findings, key=lambda finding: list(_MARKS).index(finding.severity)):
-        mark, style = _MARKS[finding.severity]
-        subject = "" if finding.subject == wheel.name else f"{plain(finding.subject)}: "
-        pieces += [(f"  {mark}", style), (f" {finding.rule}", style if finding.severity == "fail" else "bold")]
-        pieces.append((f"  {subject}{plain(finding.message)}\n", ""))
-        if finding.hint:
-            pieces += [("    → ", "cyan"), (f"{plain(finding.hint)}\n", "")]
+    mark = ("✓", "green") if proof.passed else ("✗", "bold red")
+    pieces = [mark, (f" {plain(str(wheel))}{took}\n", "bold")]
+    for line in map(plain, proof_lines(proof)[1:]):
+        word = next((word for word in _VERDICTS if line.startswith(f"  {word} ")), "")
+        pieces += [("  ", ""), (word, _VERDICTS.get(word, "")), (f"{line[2 + len(word) :]}\n", "")]
     if not proof.passed:
-        pieces.append(("The wheel would not do on its target; see what stands above.\n", ""))
+        pieces.append(("The proof failed: this wheel does not fit its target.\n", "bold red"))
     return pieces
 
 

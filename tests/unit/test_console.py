@@ -9,8 +9,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -21,6 +19,10 @@ from crosswheel.cli.lines import duration, encodable, plain
 from crosswheel.cli.progress import progress_of
 from crosswheel.errors import InputError, StepError
 from crosswheel.planning.steps import FilesStep, RenderedFile, RunStep, Step
+from crosswheel.proving.findings import Finding, Severity
+from crosswheel.proving.prove import Proof
+from crosswheel.spec.models import Floors
+from crosswheel.spec.policy import Policy
 
 pytestmark = pytest.mark.unit
 
@@ -381,23 +383,52 @@ def test_tables_on_a_terminal(terminal: Terminal) -> None:
     assert re.search(r"Docker +missing", _uncoloured(terminal.getvalue()))
 
 
-def finding(rule: str, severity: str, subject: str, message: str, hint: str = "") -> SimpleNamespace:
-    return SimpleNamespace(rule=rule, severity=severity, subject=subject, message=message, hint=hint)
+def proof_of(*findings: Finding) -> Proof:
+    policy = Policy(
+        target="rpi4",
+        arch="aarch64",
+        python="3.11",
+        cpu="cortex-a72",
+        qemu="cortex-a72",
+        avx=False,
+        sysroot="debian-12",
+        floors=Floors(GLIBC="2.36", GLIBCXX="3.4.30", CXXABI="1.3.13", GCC="12.0"),
+    )
+    return Proof(
+        wheel=WHEEL,
+        sha256="a" * 64,
+        size=1,
+        policy=policy,
+        policy_sha256="b" * 64,
+        rules={},
+        findings=findings,
+        run=None,
+    )
 
 
-def test_a_proof_shows_the_worst_first_with_what_to_do() -> None:
-    wheel = Path("dist/failed/a-1-cp311-cp311-linux_aarch64.whl")
-    proof: Any = SimpleNamespace(
-        passed=False,
-        findings=(
-            finding("tag", "pass", wheel.name, "the tag is that of its files"),
-            finding("floors", "fail", "a/_a.so", "needs GLIBC_2.34; the target has 2.31", "Build it anew."),
-        ),
-    )
-    assert "".join(text for text, _ in proof_text(proof, wheel, 12.0)) == (
-        f"✗ {wheel}  (12 s)\n"
-        "  ✗ floors  a/_a.so: needs GLIBC_2.34; the target has 2.31\n"
-        "    → Build it anew.\n"
-        "  ✓ tag  the tag is that of its files\n"
-        "The wheel would not do on its target; see what stands above.\n"
-    )
+WHEEL = "a-1-cp311-cp311-linux_aarch64.whl"
+FITS = Finding(rule="tag", severity=Severity.PASS, subject=WHEEL, message="the tag is that of its files")
+TOO_NEW = Finding(
+    rule="floors", severity=Severity.FAIL, subject="a/\x1b[31m_a.so", message="needs GLIBC_2.38", hint="Build it anew."
+)
+
+
+def shown(proof: Proof, folder: str) -> list[str]:
+    return "".join(text for text, _ in proof_text(proof, Path(folder) / WHEEL, 12.0)).splitlines()
+
+
+def test_a_proof_that_passed() -> None:
+    lines = shown(proof_of(FITS), "dist/rpi4")
+    assert lines[0] == f"✓ dist/rpi4/{WHEEL}  (12 s)"
+    assert lines[1].startswith("  for rpi4: debian-12, aarch64, cortex-a72")
+    assert re.fullmatch(r"  pass +tag +the tag is that of its files", lines[-1])
+
+
+def test_a_proof_that_failed_shows_the_worst_first_with_what_to_do() -> None:
+    lines = shown(proof_of(FITS, TOO_NEW), "dist/failed")
+    assert lines[0].startswith("✗ dist/failed/")
+    assert re.fullmatch(r"  FAIL +floors +a/_a.so: needs GLIBC_2.38", lines[-4])
+    assert lines[-3].strip() == "→ Build it anew."
+    assert lines[-2].split()[:2] == ["pass", "tag"]
+    assert lines[-1] == "The proof failed: this wheel does not fit its target."
+    assert ("FAIL", "bold red") in proof_text(proof_of(TOO_NEW), Path(WHEEL), None)
