@@ -174,7 +174,8 @@ _PATTERNS = (
         after=1,
     ),
     _pattern(
-        r"command not found|[Ee]xecutable file not found|: not found$|env: .*: No such file or directory",
+        r"command not found|[Ee]xecutable file not found|: not found$|env: .*: No such file or directory"
+        r"|exec \S+ failed: No such file|^cannot run \S+: No such file",
         "A program is not in the builder.",
         "Add its package to the toolchain's packages.",
     ),

@@ -78,6 +78,8 @@ def seal(out: Path) -> Manifest:
     owner, group = os.geteuid(), os.getegid()
     files: list[_Entry] = []
     links: dict[str, str] = {}
+    if owner == 0 and out.stat().st_uid != owner:
+        os.chown(out, owner, group)
     for entry in _walk(str(out)):
         mode = entry.status.st_mode
         if owner == 0 and entry.status.st_uid != owner:

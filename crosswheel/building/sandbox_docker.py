@@ -34,7 +34,13 @@ ROOT_LABEL = "crosswheel.root"
 _ANSWER_SECONDS = 60
 _WATCH_SECONDS = 0.2
 _PIECE = 2**18
+_SCRATCH = ("tmp", "var/tmp")
 _HEADER = struct.Struct(">BxxxL")
+
+
+def store_label(store: Path) -> str:
+    """The value of :data:`STORE_LABEL` for a store's folder."""
+    return sha256_bytes(str(store.absolute()).encode())[:16]
 
 
 class DockerSandbox:
@@ -48,7 +54,8 @@ class DockerSandbox:
         self._seconds = seconds
         self._lock = threading.Lock()
         self._mounts_seen = False
-        self._store_label = sha256_bytes(str(self._store).encode())[:16]
+        self._swept: set[str] = set()
+        self._store_label = store_label(store)
 
     # --- the engine ------------------------------------------------------------------------------------------------
 
@@ -109,12 +116,15 @@ class DockerSandbox:
         """Streams ``root`` to the engine. The tag is given last, so that an image cut short never has it."""
         import json
 
-        argv = ("tar", "--create", "--numeric-owner", "--owner=0", "--group=0", "--directory", str(root), ".")
+        scratch = [f"--exclude=./{name}" for name in _SCRATCH]
+        owner = ("--numeric-owner", "--owner=0", "--group=0")
+        argv = ("tar", "--create", *owner, "--anchored", *scratch, "--directory", str(root), ".")
         with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL) as tar:
             assert tar.stdout and tar.stderr
             stream = tar.stdout
 
             def pieces() -> Iterator[bytes]:
+                yield _scratch_members()
                 while piece := stream.read(_PIECE):
                     if cancelled.is_set():
                         raise Cancelled
@@ -161,6 +171,10 @@ class DockerSandbox:
     ) -> int:
         """See :class:`crosswheel.building.sandbox.Sandbox`."""
         image = self._prepare(container, log, cancelled)
+        if label_key not in self._swept:
+            # A build whose engine went away leaves a container and no folder by which the executor would know.
+            self.sweep(label_key)
+            self._swept.add(label_key)
         with docker_errors.translated("running a step"), self._created(container, image, label_key, log=log) as ident:
             if cancelled.is_set():
                 raise Cancelled
@@ -237,6 +251,7 @@ class DockerSandbox:
                 with docker_errors.translated("removing a container"):
                     self._remove(ident)
             except MachineError as error:
+                self._swept.discard(key)
                 log(f"crosswheel: the container {ident[:12]} could not be removed, the next build does it: {error}")
 
     def _host_config(self, container: Container) -> Any:
@@ -315,6 +330,19 @@ class DockerSandbox:
                 self._remove(ident)
         if seen != token:
             raise docker_errors.blind(str(area))
+
+
+def _scratch_members() -> bytes:
+    """The beginning of the archive: /tmp and /var/tmp, which anybody may write to. The engine gives the memory that it
+    mounts there the mode of the folders below, and a root made without root's rights may have another."""
+    import tarfile
+
+    members = []
+    for name in _SCRATCH:
+        member = tarfile.TarInfo(f"./{name}")
+        member.type, member.mode = tarfile.DIRTYPE, 0o1777
+        members.append(member.tobuf())
+    return b"".join(members)
 
 
 def _read(connection: Any, lines: Lines, cancelled: threading.Event) -> None:
