@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import io
+import lzma
 import re
 import shutil
 import subprocess
 import tarfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -61,7 +64,10 @@ def _without_dpkg_deb(deb: Path, folder: Path) -> str:
             shutil.copyfileobj(stream, tar.stdin, _CHUNK)
             tar.stdin.close()
         except BrokenPipeError:
+            tar.stdin = None  # tar has ended, and says below why
+        except BaseException:
             tar.kill()
+            raise
         said = tar.stderr.read()
     return _said([said]) if tar.returncode else ""
 
@@ -96,15 +102,14 @@ def _member(deb: Path, prefix: str) -> Iterator[IO[bytes]]:
     try:
         with _decompressed(member, names[0]) as file:
             yield file
+    except (EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error, tarfile.TarError) as error:
+        raise FetchError("The package is damaged.", where=str(deb), why=f"{names[0]}: {error}") from error
     finally:
         member.close()
 
 
 @contextmanager
 def _decompressed(member: Any, name: str) -> Iterator[IO[bytes]]:
-    import gzip
-    import lzma
-
     suffix = name.rpartition(".")[2]
     if suffix == "xz":
         with lzma.open(member) as file:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from urllib.parse import quote, unquote
 
 from crosswheel.building.aptrun import HELPER, AptRunner
 from crosswheel.building.job import Settings
@@ -89,8 +90,11 @@ def _release(entry: Configured, runner: AptRunner, lists: Path | None, scratch: 
 
 
 def plain_file(uri: str) -> str:
-    """``file:`` as ``copy:``: with ``file:`` apt leaves links to the mirror's files instead of the files."""
-    return "copy:" + uri.removeprefix("file:") if uri.startswith("file:") else uri
+    """A path or a ``file:`` URI as ``copy:``: with ``file:`` apt leaves links to the mirror's files, not the files."""
+    path = uri.removeprefix("file:")
+    if path.startswith("/"):
+        return "copy:/" + quote(unquote(path.lstrip("/")), safe="/~+")
+    return uri
 
 
 def dated(archive: Archive, date: str) -> Mirror:
