@@ -1,7 +1,7 @@
 """The facts of an ELF file that decide whether the target's loader takes it.
 
 What the loader reads is read, and nothing else: program headers and the dynamic segment, not the section headers,
-which may be missing or say something different. The one exception is named at :meth:`_Reader._symbol_count`.
+which may be missing or say something different. The one exception is named in ``_symbol_count``.
 
 The reader is our own because a wheel is hostile input: pyelftools walks a garbled version table for as many rounds as
 the file claims (2**32; a file made so kept it busy without end), and here every walk is bounded by the file's size.
@@ -298,21 +298,38 @@ class _Reader:
             yield index & 0x7FFF
 
     def _symbol_count(self) -> int:
-        """How many dynamic symbols are worth a look: all, or all that are undefined.
+        """How many dynamic symbols there are: DT_HASH says it, or the end of DT_GNU_HASH's last chain.
 
-        DT_HASH says how many there are. DT_GNU_HASH says which is the first defined one (the undefined ones come
-        before it), except where none is defined: then it says 1, and the section header of the symbols is asked,
-        where there is one. Only names in messages hang on it; the versions themselves come from DT_VERNEED.
+        A file that defines none has a DT_GNU_HASH without a chain, which says nothing of the undefined ones; then the
+        section header of the symbols is asked, where there is one. Only names in messages hang on it: the versions
+        themselves come from DT_VERNEED.
         """
         count = 0
-        table = self._one(_DT_HASH) or self._one(_DT_GNU_HASH)
-        if table:  # both have the number as their second word
-            (count,) = struct.unpack_from(f"{self._order}4xI", self._data, self._offset(table, "hash table"))
-        if count <= 1:
-            count = max(count, self._symbols_by_section())
+        if self._one(_DT_HASH):
+            place = self._offset(self._one(_DT_HASH), "hash table")
+            (count,) = struct.unpack_from(f"{self._order}4xI", self._data, place)
+        elif self._one(_DT_GNU_HASH):
+            count = self._gnu_hash_end(self._offset(self._one(_DT_GNU_HASH), "hash table"))
+        count = int(count) or self._symbols_by_section()
         if count > _MOST_SYMBOLS:
             raise Garbled(f"it claims {count:,} dynamic symbols")
-        return int(count)
+        return count
+
+    def _gnu_hash_end(self, place: int) -> int:
+        """The number of the last symbol of a DT_GNU_HASH, and one; 0 where it has no symbol."""
+        buckets, first, bloom = struct.unpack_from(f"{self._order}III", self._data, place)
+        place += 16 + bloom * (8 if self._wide else 4)
+        starts = struct.iter_unpack(f"{self._order}I", self._slice(place, 4 * buckets, "hash table"))
+        last = max((start for (start,) in starts), default=0)
+        if last < first or last == 0:
+            return 0
+        chains = place + 4 * buckets
+        while last <= _MOST_SYMBOLS:
+            (value,) = struct.unpack_from(f"{self._order}I", self._data, chains + 4 * (last - first))
+            last += 1
+            if value & 1:
+                break
+        return int(last)
 
     def _symbols_by_section(self) -> int:
         entry, count = self._sections

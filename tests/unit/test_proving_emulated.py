@@ -1,0 +1,131 @@
+"""What the outcome of an emulated run means."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from wheel_writer import NAME, POLICY, SONAMES, good_files, write_wheel
+
+from crosswheel.proving.emulate import CheckSpec, EmulatedRun, RunOutcome, emulated_run, judge_run
+from crosswheel.proving.findings import Finding, Severity
+from crosswheel.proving.prove import prove
+
+pytestmark = pytest.mark.unit
+CHECK = CheckSpec(script="pass\n", tests=10, timeout=60)
+DIED = "qemu: uncaught target signal 4 (Illegal instruction) - core dumped"
+
+
+def result(tests: object = 10, failures: object = 0, skipped: object = 0) -> bytes:
+    return json.dumps({"tests": tests, "failures": failures, "skipped": skipped}).encode()
+
+
+def outcome(
+    status: int = 0, data: bytes | None = None, lines: tuple[str, ...] = ("a line",), timed_out: bool = False
+) -> RunOutcome:
+    return RunOutcome(
+        status=status, timed_out=timed_out, seconds=1.5, lines=lines, result=data, used={"python": "3.11.2"}
+    )
+
+
+def judged(ended: RunOutcome) -> Finding:
+    (finding,) = judge_run(NAME, POLICY, CHECK, ended)
+    return finding
+
+
+def test_the_run_is_one_process_on_the_targets_processor() -> None:
+    run = emulated_run(POLICY, CHECK)
+    assert run.argv[:4] == ("/emulator/qemu-aarch64-static", "-cpu", "cortex-a72", "/usr/bin/python3.11")
+    assert run.argv[-1] == "/out/result.json"
+    assert run.env["PYTHONPATH"] == "/site"
+    assert run.timeout == 60
+
+
+def test_without_avx_the_run_is_on_a_processor_without_it() -> None:
+    policy = POLICY.model_copy(update={"arch": "x86_64", "cpu": "x86-64", "qemu": "Conroe"})
+    assert emulated_run(policy, CHECK).argv[:3] == ("/emulator/qemu-x86_64-static", "-cpu", "Conroe")
+
+
+def test_tests_that_pass() -> None:
+    finding = judged(outcome(data=result(12, 0, 2)))
+    assert finding.severity is Severity.PASS
+    assert "10 tests passed, 2 skipped" in finding.message
+
+
+@pytest.mark.parametrize(
+    ("ended", "says"),
+    [
+        (outcome(data=result(12, 0, 3)), "the release promises 10"),
+        (outcome(data=result(0)), "the release promises 10"),
+        (outcome(data=result(10, 1)), "1 of 10 tests failed"),
+        (outcome(1, result(10, 3)), "ended with status 1 under qemu-aarch64 -cpu cortex-a72 (3 of 10 tests failed)"),
+        (outcome(1, result(10, 0)), "ended with status 1"),
+        (outcome(1, None), "ended with status 1"),
+        (outcome(0, None), "left no result"),
+        (outcome(0, b"[]"), "no JSON object"),
+        (outcome(0, b"\xff\x00"), "no JSON"),
+        (outcome(0, b"[" * 60000), "no JSON"),
+        (outcome(0, b" " * 70000), "70,000 bytes"),
+        (outcome(0, b'{"tests": 10}'), "does not say"),
+        (outcome(0, result(True)), "does not say"),
+        (outcome(0, result(10.0)), "does not say"),
+        (outcome(0, result(99, -1)), "does not say"),
+        (outcome(0, result("10")), "does not say"),
+        (outcome(132, None), "died of SIGILL"),
+        (outcome(137, None, ("x", DIED)), "died of SIGILL"),
+        (outcome(139, result()), "died of SIGSEGV"),
+        (outcome(137, None), "died of SIGKILL"),
+        (outcome(137, result(), timed_out=True), "did not end within 60 s"),
+    ],
+)
+def test_what_fails(ended: RunOutcome, says: str) -> None:
+    finding = judged(ended)
+    assert finding.severity is Severity.FAIL
+    assert says in finding.message
+
+
+def test_an_illegal_instruction_is_explained_with_the_lines_above_it() -> None:
+    lines = ("Fatal Python error: Illegal instruction", '  File "/site/quick/__init__.py", line 1', DIED)
+    finding = judged(outcome(132, None, lines))
+    assert "instructions that cortex-a72 (qemu's cortex-a72) lacks" in finding.hint
+    assert all(line in finding.hint for line in lines)
+
+
+def test_the_proof_knows_what_ran(tmp_path: Path) -> None:
+    seen: list[EmulatedRun] = []
+
+    def run(wanted: EmulatedRun) -> RunOutcome:
+        seen.append(wanted)
+        return outcome(data=result(11))
+
+    proof = prove(write_wheel(tmp_path), POLICY, sonames=SONAMES, check=CHECK, run=run)
+    assert proof.passed
+    assert [wanted.check for wanted in seen] == ["pass\n"]
+    assert proof.run is not None
+    assert (proof.run.tests, proof.run.qemu, proof.run.used) == (11, "cortex-a72", {"python": "3.11.2"})
+
+
+def test_a_failed_run_fails_the_proof(tmp_path: Path) -> None:
+    proof = prove(write_wheel(tmp_path), POLICY, sonames=SONAMES, check=CHECK, run=lambda _: outcome(1))
+    assert not proof.passed
+    assert proof.run is not None
+    assert proof.run.tests is None
+
+
+@pytest.mark.parametrize("files", [{"../evil.py": b""}, {"quick/cut.so": b"\x7fELF"}])
+def test_a_wheel_that_must_not_be_unpacked_is_not_run(files: dict[str, bytes], tmp_path: Path) -> None:
+    def run(_: EmulatedRun) -> RunOutcome:
+        raise AssertionError("it was run")
+
+    path = write_wheel(tmp_path, {**good_files(), **files})
+    proof = prove(path, POLICY, sonames=SONAMES, check=CHECK, run=run)
+    assert not proof.passed
+    assert proof.findings[-1].severity is Severity.NOT_PROVEN
+
+
+def test_without_a_check_it_is_said_that_nothing_ran(tmp_path: Path) -> None:
+    proof = prove(write_wheel(tmp_path), POLICY, sonames=SONAMES, check=None, run=None)
+    assert proof.passed
+    assert proof.findings[-1].severity is Severity.NOT_PROVEN
+    assert proof.run is None
