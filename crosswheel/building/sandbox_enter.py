@@ -2,7 +2,8 @@
 
 It is a program of its own (``python sandbox_enter.py SPEC``), started by :mod:`crosswheel.building.sandbox_host`
 through ``unshare``; it imports nothing of crosswheel. Mounts are the constants of <sys/mount.h>, made by libc because
-mount(8) may be absent from a container. Exit status 127: the command is not in the root.
+mount(8) may be absent from a container. Exit status: the command's; 125 where the sandbox could not be set up, 127
+where the command is not in the root.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import ctypes
 import fcntl
 import json
 import os
+import signal
 import socket
 import struct
 import sys
@@ -20,8 +22,9 @@ from typing import Any, NoReturn
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND, MS_REC = 1, 2, 4, 8, 32, 4096, 16384
 MS_NOATIME, MS_NODIRATIME, MS_RELATIME = 1024, 2048, 2097152
 CLONE_NEWUSER = 0x10000000
-PR_SET_NO_NEW_PRIVS = 38
+PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS = 1, 38
 SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
+NOT_SET_UP, NOT_FOUND = 125, 127
 
 _KEPT = MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME | MS_NODIRATIME | MS_RELATIME
 
@@ -108,6 +111,30 @@ def become(user: int, group: int, *, namespaced: bool, root: Path) -> None:
         os.setresgid(group, group, group)
         os.setresuid(user, user, user)
     _libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    die_with_parent()
+
+
+def die_with_parent() -> None:
+    """`unshare --kill-child` had asked for this; the kernel forgets it when a process changes its user."""
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def start(argv: list[str], env: dict[str, str]) -> int:
+    """Runs the command as a child, reaps what it orphans, and returns its status. The first process of a namespace
+    cannot be the command itself: signals that it sends itself would not reach it."""
+    child = os.fork()
+    if child == 0:
+        die_with_parent()
+        try:
+            os.execvpe(argv[0], argv, env)
+        except OSError as error:
+            print(f"cannot run {argv[0]}: {error.strerror}", file=sys.stderr, flush=True)
+            os._exit(NOT_FOUND)
+    while True:
+        ended, status = os.wait()
+        if ended == child:
+            code = os.waitstatus_to_exitcode(status)
+            return code if code >= 0 else 128 - code
 
 
 def main(path: str) -> NoReturn:
@@ -120,13 +147,9 @@ def main(path: str) -> NoReturn:
         os.chdir(spec["cwd"])
     except OSError as error:
         print(f"the sandbox cannot be set up: {error}", file=sys.stderr)
-        sys.exit(125)
+        sys.exit(NOT_SET_UP)
     os.umask(0o022)
-    try:
-        os.execvpe(spec["argv"][0], spec["argv"], spec["env"])
-    except OSError as error:
-        print(f"cannot run {spec['argv'][0]}: {error.strerror}", file=sys.stderr)
-        sys.exit(127)
+    sys.exit(start(spec["argv"], spec["env"]))
 
 
 if __name__ == "__main__":

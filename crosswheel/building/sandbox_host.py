@@ -11,12 +11,13 @@ from __future__ import annotations
 import json
 import os
 import selectors
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 
@@ -58,7 +59,9 @@ class HostSandbox:
                 try:
                     _read(process, Lines(log), cancelled)
                 finally:
-                    process.kill()  # and with it all in its process namespace
+                    # With its process namespace all in it goes too; without one, all that stayed in its session.
+                    with suppress(ProcessLookupError):
+                        os.killpg(process.pid, signal.SIGKILL)
             if cancelled.is_set():
                 raise Cancelled
             return _status(process.returncode)
@@ -84,18 +87,20 @@ class HostSandbox:
     def _own_processes(self) -> bool:
         """Whether a namespace of processes can be had too. A container engine masks parts of /proc; then the kernel
         refuses a fresh one."""
+        from crosswheel.building import sandbox_enter
+
         with tempfile.TemporaryDirectory(prefix="crosswheel-") as stage:
             answers = []
+            root = Path(stage) / "empty"
+            root.mkdir()
             for own_processes in (True, False):
-                probe = Container(
-                    root=Path("/"), root_key="", argv=("true",), env={}, cwd="/", mounts=(), memory=0
-                )
+                probe = Container(root=root, root_key="", argv=("none",), env={}, cwd="/", mounts=(), memory=0)
                 argv = _argv(probe, Path(stage), own_processes=own_processes)
                 try:
                     done = subprocess.run(argv, capture_output=True, text=True, timeout=_PROBE_SECONDS, check=False)
                 except FileNotFoundError as error:
                     raise _not_permitted(f"{error.filename} is not installed (package util-linux).") from error
-                if done.returncode == 0:
+                if done.returncode == sandbox_enter.NOT_FOUND:  # all went well until the command was looked for
                     return own_processes
                 answers.append(done.stderr.strip())
         raise _not_permitted("\n".join(dict.fromkeys(answers)))
