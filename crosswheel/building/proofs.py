@@ -20,6 +20,7 @@ from pathlib import Path
 from crosswheel.building.job import Cancelled, Container, Job, Mount
 from crosswheel.building.sandbox import Sandbox
 from crosswheel.errors import StepError
+from crosswheel.planning.plan import CHECK_WHEEL
 from crosswheel.planning.steps import ProofStep
 from crosswheel.proving.emulate import (
     CHECK,
@@ -28,6 +29,8 @@ from crosswheel.proving.emulate import (
     OUT,
     RESULT,
     SITE,
+    SOURCE,
+    WHEELS,
     CheckSpec,
     EmulatedRun,
     RunOutcome,
@@ -57,6 +60,27 @@ class TargetRoot:
     emulator: Path
 
 
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """A recipe's check with what it needs: the release's patched ``source``, and unpacked ``wheels`` by their names."""
+
+    script: str
+    tests: int
+    timeout: int
+    source: Path
+    wheels: Mapping[str, Path]
+
+    @property
+    def spec(self) -> CheckSpec:
+        """What the proof knows of it."""
+        return CheckSpec(script=self.script, tests=self.tests, timeout=self.timeout, wheels=tuple(sorted(self.wheels)))
+
+
+def check_wheels(inputs: Mapping[str, Path]) -> dict[str, Path]:
+    """The wheels that a check needs, among the inputs of a proof."""
+    return {role.removeprefix(CHECK_WHEEL): path for role, path in inputs.items() if role.startswith(CHECK_WHEEL)}
+
+
 def run_proof(step: ProofStep, inputs: Mapping[str, Path], job: Job, *, sandbox: Sandbox) -> None:
     """Judges the wheel of the input ``wheel`` and writes ``out/proof.json``; see
     :class:`crosswheel.planning.steps.ProofStep`. A wheel that fails is a result. ``StepError`` where the check cannot
@@ -68,7 +92,13 @@ def run_proof(step: ProofStep, inputs: Mapping[str, Path], job: Job, *, sandbox:
         wheels[0],
         Policy.model_validate(step.policy),
         target=TargetRoot(folder=inputs["root"], key=step.inputs["root"].key, emulator=inputs["emulator"]),
-        check=CheckSpec(script=step.check, tests=step.tests, timeout=step.timeout),
+        trial=Trial(
+            script=step.check,
+            tests=step.tests,
+            timeout=step.timeout,
+            source=inputs["source"],
+            wheels=check_wheels(inputs),
+        ),
         job=job,
         sandbox=sandbox,
         built_here=True,
@@ -83,14 +113,14 @@ def verify_wheel(
     policy: Policy,
     *,
     target: TargetRoot | None,
-    check: CheckSpec | None,
+    trial: Trial | None,
     job: Job,
     sandbox: Sandbox | None,
     built_here: bool = False,
 ) -> Proof:
     """The proof of any wheel.
 
-    Without ``target`` nothing is run and libraries that are not glibc's are not looked for; without ``check`` nothing
+    Without ``target`` nothing is run and libraries that are not glibc's are not looked for; without ``trial`` nothing
     is run. Both are said in the proof. ``job.work`` is used; ``job.out`` is not. Raises ``InputError`` where ``wheel``
     is none, ``StepError`` where the target's root does not run, :class:`Cancelled`.
     """
@@ -98,13 +128,14 @@ def verify_wheel(
     def run(wanted: EmulatedRun) -> RunOutcome:
         assert target is not None
         assert sandbox is not None
-        return _EmulatedTarget(target, policy, job, sandbox).run(wheel, wanted)
+        assert trial is not None
+        return _EmulatedTarget(target, policy, job, sandbox).run(wheel, wanted, trial)
 
     return prove(
         wheel,
         policy,
         sonames=None if target is None else target_sonames(target.folder, policy.arch),
-        check=check,
+        check=None if trial is None else trial.spec,
         run=None if target is None or sandbox is None else run,
         built_here=built_here,
     )
@@ -132,11 +163,11 @@ class _EmulatedTarget:
         self._job = job
         self._sandbox = sandbox
 
-    def run(self, wheel: Path, wanted: EmulatedRun) -> RunOutcome:
+    def run(self, wheel: Path, wanted: EmulatedRun, trial: Trial) -> RunOutcome:
         """Runs the check on the contents of ``wheel``."""
         python = self._try(wanted)
         self._job.log("running the recipe's check on the emulated target")
-        mounts = self._lay_out(wheel, wanted)
+        mounts = self._lay_out(wheel, wanted, trial)
         ended = self._contained(wanted.argv, wanted, mounts, wanted.timeout)
         return RunOutcome(
             status=ended.status,
@@ -169,7 +200,7 @@ class _EmulatedTarget:
             raise StepError(f"The emulator's root has no qemu-{self._policy.arch}-static.", where=str(folder))
         return (Mount(source=folder, target=EMULATOR),)
 
-    def _lay_out(self, wheel: Path, wanted: EmulatedRun) -> tuple[Mount, ...]:
+    def _lay_out(self, wheel: Path, wanted: EmulatedRun, trial: Trial) -> tuple[Mount, ...]:
         """Unpacks the wheel, writes the check, makes a folder for its result."""
         work = self._job.work
         unpack_site(wheel, work / "site")
@@ -181,6 +212,8 @@ class _EmulatedTarget:
             Mount(source=work / "site", target=SITE),
             Mount(source=work / "check", target=CHECK),
             Mount(source=work / "out", target=OUT, writable=True),
+            Mount(source=trial.source, target=SOURCE),
+            *(Mount(source=path, target=f"{WHEELS}/{name}") for name, path in sorted(trial.wheels.items())),
         )
 
     def _contained(

@@ -214,6 +214,9 @@ def write_files(files: Mapping[str, RenderedFile], folder: Path) -> None:
             raise ValueError(f"{name} leads out of the folder")
         place = folder / path
         place.parent.mkdir(parents=True, exist_ok=True)
+        if file.link:
+            place.symlink_to(file.text)
+            continue
         place.write_text(file.text, encoding="utf-8")
         place.chmod(0o755 if file.executable else 0o644)
 

@@ -110,7 +110,7 @@ def run_plan(planned: Plan, catalog: Catalog, store: Store, settings: Settings, 
     if not store.has(planned.proof.key):
         from crosswheel.cli.doctor import prepare_for_build
 
-        prepare_for_build(settings)
+        prepare_for_build(settings, {step.kind for step in planned.steps if not store.has(step.key)})
     with Screen(quiet=quiet) as screen:
         return execute(planned.proof, store, settings, runners(catalog, settings), screen)
 

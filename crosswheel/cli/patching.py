@@ -11,9 +11,9 @@ from packaging.specifiers import SpecifierSet
 from crosswheel.building.job import Settings
 from crosswheel.errors import InputError
 from crosswheel.planning.plan import fetch_step
-from crosswheel.planning.steps import Step, TreeStep
+from crosswheel.planning.steps import TreeStep
 from crosswheel.spec.catalog import Catalog
-from crosswheel.spec.models import Release
+from crosswheel.spec.models import Release, Source
 
 
 def check_patches(
@@ -41,7 +41,7 @@ def _named_tree(text: str) -> tuple[str, Path]:
 def _check_recipe(
     catalog: Catalog, settings: Settings, name: str, version: str | None, given: dict[str, Path]
 ) -> bool:
-    from crosswheel.building.series import check_series
+    from crosswheel.building.patch import check_series
     from crosswheel.cli.console import show_table
 
     series = catalog.series(name)
@@ -69,9 +69,10 @@ def _fetched_tree(catalog: Catalog, settings: Settings, release: Release, extern
     from crosswheel.building.store import Store
     from crosswheel.cli.console import Screen
 
-    sources = {None: release.source, **{item.name: item for item in release.externals}}
-    fetched: Step = fetch_step(sources[external])
-    step = TreeStep(name=f"unpack {sources[external].file}", inputs={"archive": fetched})
+    source: Source = release.source
+    if external is not None:
+        source = next(item for item in release.externals if item.name == external)
+    step = TreeStep(name=f"unpack {source.file}", inputs={"archive": fetch_step(source)})
     with Screen(quiet=True) as screen:
         result = execute(step, Store(settings.store), settings, runners(catalog, settings), screen)
     return result.artefacts[step.key].path
@@ -79,7 +80,7 @@ def _fetched_tree(catalog: Catalog, settings: Settings, release: Release, extern
 
 def refresh_patch(catalog: Catalog, recipe: str, patch: str, pristine: Path, edited: Path) -> None:
     """Rewrites a patch of a series from two trees; its header, with the reason, stays."""
-    from crosswheel.building.series import refresh
+    from crosswheel.building.patch import refresh
 
     name = catalog.recipe(recipe).name
     if patch not in {item.file for item in catalog.series(name).patches}:

@@ -13,9 +13,10 @@ from packaging.version import Version
 from crosswheel.cli.asking import DEFAULT_TARGET
 from crosswheel.cli.settings import DATA, read_settings
 from crosswheel.errors import InputError
-from crosswheel.planning.plan import emulator_step, target_root_step
+from crosswheel.planning.plan import emulator_step, release_tree, target_root_step, trial_inputs
+from crosswheel.planning.steps import Step
 from crosswheel.spec.catalog import Catalog
-from crosswheel.spec.models import Recipe, Release, System, Target
+from crosswheel.spec.models import Cpu, Recipe, Release, System, Target
 from crosswheel.spec.policy import policy_for
 
 if TYPE_CHECKING:
@@ -55,8 +56,12 @@ def verify_all(asked: Verification, *, as_json: bool) -> bool:
 
 
 def _verify(wheel: Path, asked: Verification, target: Target, catalog: Catalog, settings: Settings) -> Proof:
+    import tempfile
+    import threading
+
     from crosswheel.building.execute import execute
-    from crosswheel.building.proofs import Trial, verify_wheel
+    from crosswheel.building.job import Job
+    from crosswheel.building.proofs import TargetRoot, Trial, check_wheels, verify_wheel
     from crosswheel.building.runners import runners
     from crosswheel.building.sandbox import sandbox_for
     from crosswheel.building.store import Store
@@ -64,31 +69,60 @@ def _verify(wheel: Path, asked: Verification, target: Target, catalog: Catalog, 
     from crosswheel.cli.doctor import prepare_for_build
 
     system = _system(wheel, asked, target)
-    cpu = catalog.cpu(asked.cpu or target.cpu)
-    if cpu.arch != target.arch:
-        raise InputError(f"{cpu.name} is {cpu.arch}, and {target.name} is {target.arch}", where=f"--cpu {cpu.name}")
-    if asked.no_avx and cpu.avx:
-        raise InputError(f"{cpu.name} has AVX", where="--no-avx")
-    policy = policy_for(target, catalog.sysroot(system.sysroot), cpu, system.python)
+    policy = policy_for(target, catalog.sysroot(system.sysroot), _cpu(asked, target, catalog), system.python)
     found = _release_of(wheel, asked.recipe, catalog)
-    root = target_root_step(catalog, system.sysroot, target.arch, found[0] if found else None)
-    emulator = emulator_step(catalog)
+    steps: dict[str, Step] = {
+        "root": target_root_step(catalog, system.sysroot, target.arch, found[0] if found else None),
+        "emulator": emulator_step(catalog),
+    }
+    if found:
+        steps |= trial_inputs(found[0], release_tree(found[0], found[1], system, catalog))
     prepare_for_build(settings)
+    store = Store(settings.store)
     with Screen(quiet=True) as screen:
-        result = execute((root, emulator), Store(settings.store), settings, runners(catalog, settings), screen)
+        result = execute(tuple(steps.values()), store, settings, runners(catalog, settings), screen)
+    folders = {role: result.artefacts[step.key].path for role, step in steps.items()}
     trial = None
     if found:
         recipe, release = found
-        trial = Trial(check=catalog.check_script(recipe), tests=release.tests, timeout=recipe.check.timeout)
-    return verify_wheel(
-        wheel,
-        policy,
-        root=result.artefacts[root.key],
-        emulator=result.artefacts[emulator.key],
-        trial=trial,
-        sandbox=sandbox_for(settings),
-        settings=settings,
-    )
+        trial = Trial(
+            script=catalog.check_script(recipe),
+            tests=release.tests,
+            timeout=recipe.check.timeout,
+            source=folders["source"],
+            wheels=check_wheels(folders),
+        )
+    with tempfile.TemporaryDirectory(prefix="verify-", dir=store.made("tmp")) as scratch:
+        out, work = Path(scratch, "out"), Path(scratch, "work")
+        out.mkdir()
+        work.mkdir()
+        job = Job(
+            key=steps["root"].key,
+            out=out,
+            work=work,
+            settings=settings,
+            log=lambda _line: None,
+            cancelled=threading.Event(),
+        )
+        return verify_wheel(
+            wheel,
+            policy,
+            target=TargetRoot(folder=folders["root"], key=steps["root"].key, emulator=folders["emulator"]),
+            trial=trial,
+            job=job,
+            sandbox=sandbox_for(settings),
+        )
+
+
+def _cpu(asked: Verification, target: Target, catalog: Catalog) -> Cpu:
+    cpu = catalog.cpu(asked.cpu or target.cpu)
+    if cpu.arch != target.arch:
+        raise InputError(f"{cpu.name} is {cpu.arch}, and {target.name} is {target.arch}", where=f"--cpu {cpu.name}")
+    if asked.no_avx and target.avx_cpu is None:
+        raise InputError(f"AVX is a feature of x86_64, and {target.name} is {target.arch}", where="--no-avx")
+    if asked.no_avx and cpu.avx:
+        raise InputError(f"{cpu.name} has AVX", where="--no-avx")
+    return cpu
 
 
 def _system(wheel: Path, asked: Verification, target: Target) -> System:

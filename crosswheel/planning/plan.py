@@ -36,7 +36,7 @@ from crosswheel.planning.toolchains import (
     values_of,
 )
 from crosswheel.spec.catalog import Catalog
-from crosswheel.spec.models import Arch, External, Recipe, Requirement, Source, Sysroot
+from crosswheel.spec.models import Arch, External, Recipe, Release, Requirement, Source, Sysroot, System
 from crosswheel.spec.policy import policy_for
 
 REQUIRES = "/requires"
@@ -129,6 +129,24 @@ def _source_step(name: str, source: Source, given: Mapping[str, LocalSource]) ->
         return fetch_step(source)
     local = given[name]
     return LocalStep(name=f"take {name}", path=local.path, sha256=local.sha256, folder=local.folder)
+
+
+def release_tree(recipe: Recipe, release: Release, system: System, catalog: Catalog) -> TreeStep:
+    """A release's own source for the tests in it, with the patches of its series that have no other condition than
+    the version and the Python."""
+    version = f"{system.python}.0"
+    texts = tuple(
+        PatchText(file=patch.file, text=catalog.patch_text(recipe.name, patch.file))
+        for patch in catalog.series(recipe.name).patches
+        if patch.external is None
+        and SpecifierSet(patch.versions).contains(release.version, prereleases=True)
+        and (patch.when.python is None or SpecifierSet(patch.when.python).contains(version))
+        and patch.when.bazel is None
+        and patch.when.arch is None
+        and not patch.when.features
+    )
+    name = f"unpack {recipe.name} {release.version}"
+    return TreeStep(name=name, inputs={"archive": fetch_step(release.source)}, patches=texts)
 
 
 def source_tree(resolution: Resolution, catalog: Catalog, given: Mapping[str, LocalSource]) -> TreeStep:

@@ -143,7 +143,7 @@ def _releases(request: Request, recipe: Recipe, catalog: Catalog) -> tuple[Relea
     if not releases:
         raise InputError(f"the recipe {recipe.name} has no release", hint=f"add recipes/{recipe.name}/<version>.toml")
     if request.version is None:
-        return releases
+        return tuple(sorted(releases, key=lambda release: release.version != recipe.default))
     exact = tuple(release for release in releases if release.version == request.version)
     if not exact:
         raise unknown(

@@ -21,6 +21,8 @@ EMULATOR = "/emulator"
 SITE = "/site"
 CHECK = "/check"
 OUT = "/out"
+SOURCE = "/source"
+WHEELS = "/wheels"
 RESULT = "result.json"
 MOST_RESULT = 65536
 """The result file is read up to this size (bytes): the wheel's own code writes it."""
@@ -32,11 +34,15 @@ _TAIL = 8
 
 @dataclass(frozen=True, kw_only=True)
 class CheckSpec:
-    """A recipe's check: the text of its script, how many tests must pass, how long it may take (seconds)."""
+    """A recipe's check: the text of its script, how many tests must pass, how long it may take (seconds).
+
+    ``wheels`` are the names of the folders below :data:`WHEELS` with unpacked wheels that it needs.
+    """
 
     script: str
     tests: int
     timeout: int
+    wheels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +50,8 @@ class EmulatedRun:
     """One process on the emulated target.
 
     The root is the target's, read-only. :data:`EMULATOR` is the folder with qemu-user, :data:`SITE` the contents of
-    the wheel, :data:`CHECK` a folder with ``check`` as ``check.py``, :data:`OUT` a writable folder. No network.
+    the wheel, :data:`CHECK` a folder with ``check`` as ``check.py``, :data:`SOURCE` the release's source, with its
+    tests, :data:`WHEELS` a folder for each of ``wheels``, :data:`OUT` a writable folder. No network.
     ``timeout`` is in seconds.
     """
 
@@ -52,6 +59,7 @@ class EmulatedRun:
     env: Mapping[str, str]
     cwd: str
     check: str
+    wheels: tuple[str, ...]
     timeout: int
 
 
@@ -104,6 +112,7 @@ def emulated_run(policy: Policy, check: CheckSpec) -> EmulatedRun:
             "-s",
             f"{CHECK}/check.py",
             f"{OUT}/{RESULT}",
+            SOURCE,
         ),
         env={
             "HOME": "/tmp",
@@ -111,12 +120,13 @@ def emulated_run(policy: Policy, check: CheckSpec) -> EmulatedRun:
             "PATH": "/usr/bin:/bin",
             "PYTHONFAULTHANDLER": "1",  # a fault shows the line of Python that led to it
             "PYTHONHASHSEED": "0",
-            "PYTHONPATH": SITE,
+            "PYTHONPATH": ":".join([SITE, *(f"{WHEELS}/{name}" for name in check.wheels)]),
             "TMPDIR": "/tmp",
             "TZ": "UTC",
         },
         cwd="/tmp",
         check=check.script,
+        wheels=check.wheels,
         timeout=check.timeout,
     )
 

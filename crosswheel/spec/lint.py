@@ -98,6 +98,9 @@ def _releases(catalog: Catalog, recipe: Recipe) -> Iterator[Problem]:
     files = sorted(path.stem for path in folder.glob("*.toml") if path.name != "recipe.toml")
     if not files:
         yield Problem(where=f"recipes/{recipe.name}", what="this recipe has no release")
+    if recipe.default and recipe.default not in files:
+        where = _at(catalog, folder / "recipe.toml", "default")
+        yield Problem(where=where, what=f"there is no release {recipe.default!r}")
     for version in files:
         try:
             release = catalog.release(recipe.name, version)

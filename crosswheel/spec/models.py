@@ -130,7 +130,8 @@ class Check(Model):
 
 
 class Recipe(Model):
-    """A package that crosswheel can build."""
+    """A package that crosswheel can build. ``default`` is the release that is built where none is asked for and it
+    fits; without it, or where it does not fit, the newest that fits."""
 
     name: Name
     summary: str
@@ -138,6 +139,7 @@ class Recipe(Model):
     aliases: tuple[Name, ...] = ()
     distribution: str
     modules: tuple[str, ...] = Field(min_length=1)
+    default: VersionText | None = None
     features: dict[Name, Feature] = {}
     check: Check
 

@@ -66,13 +66,22 @@ class Bench:
         return Proof.read(self.job.out / "proof.json")
 
 
+ROLES = {
+    "wheel": "wheel",
+    "root": "root",
+    "emulator": "emulator",
+    "source": "source",
+    "check wheel absl.whl": "support",
+}
+
+
 def given(name: str) -> Step:
     return LocalStep(name=name, path=name, sha256="0" * 64, folder=True)
 
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
-    for folder in ("wheel", "root/usr/lib/aarch64-linux-gnu", "emulator/usr/bin", "out", "work"):
+    for folder in ("wheel", "root/usr/lib/aarch64-linux-gnu", "emulator/usr/bin", "source", "support", "out", "work"):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "root/usr/lib/aarch64-linux-gnu/libc.so.6").touch()
     (tmp_path / "emulator/usr/bin/qemu-aarch64-static").touch()
@@ -80,7 +89,7 @@ def bench(tmp_path: Path) -> Bench:
     lines: list[str] = []
     step = ProofStep(
         name="prove quick",
-        inputs={role: given(role) for role in ("wheel", "root", "emulator")},
+        inputs={role: given(role) for role in ROLES},
         policy=POLICY.model_dump(mode="json"),
         check="print('the check')\n",
         tests=2,
@@ -95,7 +104,7 @@ def bench(tmp_path: Path) -> Bench:
         log=lines.append,
         cancelled=threading.Event(),
     )
-    inputs = {role: tmp_path / role for role in ("wheel", "root", "emulator")}
+    inputs = {role: tmp_path / folder for role, folder in ROLES.items()}
     return Bench(step, inputs, job, lines)
 
 
@@ -116,7 +125,9 @@ def test_a_wheel_that_passes(bench: Bench) -> None:
     assert checked.root_key == bench.step.inputs["root"].key
     assert checked.memory == 1234
     places = {mount.target: mount for mount in checked.mounts}
-    assert set(places) == {"/emulator", "/site", "/check", "/out"}
+    assert set(places) == {"/emulator", "/site", "/check", "/source", "/wheels/absl.whl", "/out"}
+    assert checked.env["PYTHONPATH"] == "/site:/wheels/absl.whl"
+    assert checked.argv[-2:] == ("/out/result.json", "/source")
     assert [target for target, mount in places.items() if mount.writable] == ["/out"]
     assert (places["/site"].source / EXTENSION).is_file()
     assert (places["/check"].source / "check.py").read_text() == "print('the check')\n"

@@ -1,0 +1,146 @@
+"""docs/status.md: what was really built and proved, made from the proofs in docs/proofs/ and from nothing else."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from packaging.utils import canonicalize_name, parse_wheel_filename
+from packaging.version import Version
+
+from crosswheel.errors import InputError
+from crosswheel.planning.resolve import Request, resolve
+from crosswheel.proving.findings import Severity
+from crosswheel.proving.prove import Proof
+from crosswheel.spec.catalog import Catalog
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9._+-]+")
+
+_HEAD = """\
+# Status: what was really built and proved
+
+This page is written by `./x status` from the proofs in [docs/proofs/](proofs/), and from nothing else: each row is a
+wheel that crosswheel built, and whose proof it kept. *Tests* are those of the recipe's check that passed on the
+emulated processor.
+
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A proof, and where it is kept."""
+
+    proof: Proof
+    build: dict[str, Any]
+    file: str
+
+
+def adopt(proofs: Iterable[Path], folder: Path) -> list[Path]:
+    """Copies proofs into ``folder`` under names that tell wheel, target and processor. Returns the copies.
+
+    Raises ``InputError`` for a file that is no proof; then nothing was copied.
+    """
+    read = [(path, Proof.read(path)) for path in proofs]
+    copies = []
+    for path, proof in read:
+        folder.mkdir(parents=True, exist_ok=True)
+        bazel = json.loads(path.read_text(encoding="utf-8")).get("build", {}).get("bazel")
+        parts = [proof.wheel.removesuffix(".whl"), proof.policy.target, proof.policy.cpu]
+        parts += [f"bazel-{bazel}"] if bazel else []
+        copy = folder / (_UNSAFE.sub("_", "@".join(parts).replace("@", "_")) + ".json")
+        copy.write_bytes(path.read_bytes())
+        copies.append(copy)
+    return copies
+
+
+def rows(folder: Path) -> list[Row]:
+    """The kept proofs, by package, version, target and processor."""
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        build = json.loads(path.read_text(encoding="utf-8")).get("build", {})
+        found.append(Row(proof=Proof.read(path), build=build, file=path.name))
+    return sorted(found, key=_order)
+
+
+def _order(row: Row) -> tuple[str, Version, str, str, str]:
+    name, version, _, _ = parse_wheel_filename(row.proof.wheel)
+    return name, version, row.proof.policy.target, row.proof.policy.python, row.file
+
+
+def status_page(catalog: Catalog, folder: Path) -> str:
+    """The text of docs/status.md."""
+    kept = rows(folder)
+    return _HEAD + "\n".join([*_built(kept), "", *_never_built(catalog, kept)]) + "\n"
+
+
+def _built(kept: list[Row]) -> Iterator[str]:
+    yield "## Built and proved"
+    yield ""
+    yield "| package | version | target | CPython | built by | run on | tests | verdict | wheel's sha256 |"
+    yield "|---|---|---|---|---|---|---|---|---|"
+    for row in kept:
+        proof = row.proof
+        name, version, _, _ = parse_wheel_filename(proof.wheel)
+        bazel = row.build.get("bazel")
+        cells = (
+            name,
+            str(version),
+            proof.policy.target,
+            proof.policy.python,
+            f"Bazel {bazel}" if bazel else str(row.build.get("backend", "")),
+            proof.policy.qemu,
+            _passing(proof),
+            _verdict(proof),
+            f"[`{proof.sha256[:12]}`](proofs/{row.file})",
+        )
+        yield "| " + " | ".join(cells) + " |"
+
+
+def _passing(proof: Proof) -> str:
+    run = proof.run
+    if run is None or run.tests is None:
+        return "not run"
+    return str(run.tests - (run.failures or 0) - (run.skipped or 0))
+
+
+def _verdict(proof: Proof) -> str:
+    if not proof.passed:
+        return f"**failed** ({len(proof.of(Severity.FAIL))} findings)"
+    warnings = len(proof.of(Severity.WARN)) + len(proof.of(Severity.NOT_PROVEN))
+    return f"passed, {warnings} warnings" if warnings else "passed"
+
+
+def _never_built(catalog: Catalog, kept: list[Row]) -> Iterator[str]:
+    """What the written data can plan, and no kept proof shows."""
+    yield "## Planned, and not kept as proved here"
+    yield ""
+    yield "What the written data can plan (`./x plan …`), and no proof in docs/proofs/ shows."
+    yield ""
+    proved = {
+        (canonicalize_name(parse_wheel_filename(row.proof.wheel)[0]), str(parse_wheel_filename(row.proof.wheel)[1]),
+         row.proof.policy.target, row.proof.policy.python)
+        for row in kept
+    }
+    for name in catalog.recipe_names:
+        recipe = catalog.recipe(name)
+        for release in catalog.releases(name):
+            missing = [
+                f"{target} (CPython {system.python})"
+                for target in catalog.target_names
+                for system in catalog.target(target).systems
+                if _plans(catalog, name, release.version, target, system.python)
+                and (canonicalize_name(recipe.distribution), release.version, target, system.python) not in proved
+            ]
+            yield f"- {name} {release.version}: {', '.join(missing) or 'nothing; all of it is proved'}"
+
+
+def _plans(catalog: Catalog, recipe: str, version: str, target: str, python: str) -> bool:
+    try:
+        resolve(Request(recipe=recipe, version=version, target=target, python=python), catalog)
+    except InputError:
+        return False
+    return True

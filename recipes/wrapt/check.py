@@ -1,0 +1,33 @@
+"""wrapt's own tests, from its source, in one process: check.py RESULT SOURCE."""
+
+import json
+import sys
+
+import pytest
+
+result, source = sys.argv[1:]
+
+
+class Counter:
+    """Counts what pytest reports: a test that was called, and every failure wherever it happened."""
+
+    tests = failures = skipped = 0
+
+    def pytest_runtest_logreport(self, report):
+        if report.when == "call":
+            self.tests += 1
+        if report.failed:
+            self.failures += 1
+        if report.skipped:
+            self.skipped += 1
+            self.tests += report.when != "call"
+
+    def pytest_collectreport(self, report):
+        self.failures += report.failed
+
+
+counter = Counter()
+status = pytest.main(["-q", "-p", "no:cacheprovider", "--rootdir", source, source + "/tests"], plugins=[counter])
+with open(result, "w") as out:
+    json.dump({"tests": counter.tests, "failures": counter.failures, "skipped": counter.skipped}, out)
+sys.exit(int(status))
