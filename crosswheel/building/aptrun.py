@@ -25,6 +25,7 @@ HELPER = "/usr/lib/apt/apt-helper"
 """apt's own download client; part of the package ``apt``, not in the PATH."""
 
 _POLL_SECONDS = 0.2
+_COMPLAINT = re.compile(r"E:|W:|Err:|gpgv:|.*\b(Pre-)?Depends: ")
 _PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "HTTPS_PROXY", "NO_PROXY")
 
 
@@ -39,7 +40,7 @@ class Ran:
     def complaints(self, limit: int = 8) -> list[str]:
         """apt's own lines about what went wrong, without repetitions, at most ``limit``."""
         lines = [line.strip() for line in (self.errors + "\n" + self.output).splitlines() if line.strip()]
-        chosen = [line for line in lines if re.match(r"(E:|W:|Err:|gpgv:)", line)] or lines[-limit:]
+        chosen = [line for line in lines if _COMPLAINT.match(line)] or lines[-limit:]
         return list(dict.fromkeys(chosen))[:limit]
 
 
@@ -118,6 +119,18 @@ class ContainerApt:
 
     def run(self, argv: Sequence[str], folders: Sequence[Path]) -> Ran:
         """See :class:`AptRunner`."""
+        import docker.errors
+
+        try:
+            return self._run(argv, folders)
+        except (docker.errors.DockerException, OSError) as error:
+            raise MachineError(
+                f"apt's container of the image {self._image} could not be run.",
+                why=str(error),
+                hint="./x doctor looks at Docker.",
+            ) from error
+
+    def _run(self, argv: Sequence[str], folders: Sequence[Path]) -> Ran:
         container = self._engine().containers.create(
             self._image,
             list(argv),

@@ -66,6 +66,8 @@ def _fetch_and_extract(
     """Extracts each package into a folder of its own below ``parts``, as soon as it is here."""
     futures: dict[str, Future[_Unpacked]] = {}
     guard = threading.Lock()
+    origin = step.inputs.get("lock")
+    resolved_by = origin if isinstance(origin, LockStep) else None
 
     @cache
     def runner() -> AptRunner:
@@ -77,7 +79,6 @@ def _fetch_and_extract(
             with guard:
                 futures[package.package] = pool.submit(_unpack, package, deb, parts / package.package, job)
 
-        origin = step.inputs.get("lock")
         search = Search(
             lock=lock,
             job=job,
@@ -85,8 +86,8 @@ def _fetch_and_extract(
             runner=runner,
             ready=ready,
             where=step.name,
-            lock_name=origin.lock if isinstance(origin, LockStep) else "NAME",
-            snapshot=snapshot,
+            lock_name=resolved_by.lock if resolved_by else "NAME",
+            snapshot=snapshot or (resolved_by.snapshot if resolved_by else None),
         )
         try:
             search.run()

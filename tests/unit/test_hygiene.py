@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
+import io
+import lzma
 import os
 import subprocess
 import tarfile
@@ -224,8 +227,11 @@ def _deb(folder: Path, compression: str) -> Path:
     names = ["debian-binary"]
     for part in ("control", "data"):
         names.append(f"{part}.tar.{compression}" if compression else f"{part}.tar")
-        with tarfile.open(folder / names[-1], f"w:{compression}") as archive:  # type: ignore[call-overload]
+        plain = io.BytesIO()
+        with tarfile.open(fileobj=plain, mode="w") as archive:
             archive.add(folder / part, ".")
+        compress = {"xz": lzma.compress, "gz": gzip.compress, "": bytes}[compression]
+        (folder / names[-1]).write_bytes(compress(plain.getvalue()))
     place = folder / "mawk.deb"
     data = b"!<arch>\n"
     for name in names:
