@@ -50,9 +50,6 @@ class FakeSandbox:
     def sweep(self, key: str) -> None:
         raise NotImplementedError
 
-    def forget(self, root_keys: object) -> None:
-        raise NotImplementedError
-
 
 @dataclass(frozen=True)
 class Bench:

@@ -37,9 +37,14 @@ def judged(ended: RunOutcome) -> Finding:
 def test_the_run_is_one_process_on_the_targets_processor() -> None:
     run = emulated_run(POLICY, CHECK)
     assert run.argv[:4] == ("/emulator/qemu-aarch64-static", "-cpu", "cortex-a72", "/usr/bin/python3.11")
-    assert run.argv[-1] == "/out/result.json"
+    assert run.argv[-2:] == ("/out/result.json", "/source")
     assert run.env["PYTHONPATH"] == "/site"
     assert run.timeout == 60
+
+
+def test_wheels_that_the_check_needs_come_after_the_wheel_itself() -> None:
+    check = CheckSpec(script="", tests=1, timeout=1, wheels=("absl-py", "numpy"))
+    assert emulated_run(POLICY, check).env["PYTHONPATH"] == "/site:/wheels/absl-py:/wheels/numpy"
 
 
 def test_without_avx_the_run_is_on_a_processor_without_it() -> None:
