@@ -39,7 +39,8 @@ class Made:
 
 def finish(root: Path, wishes: Iterable[Alternative]) -> list[Made]:
     """Makes what is missing; nothing that a package brought is changed. Gives what was made."""
-    return [*_folders(root), *_accounts(root), *_zone(root), *_links(root, wishes), *_shell(root)]
+    makers = (_folders(root), _accounts(root), _zone(root), _certificates(root), _links(root, wishes), _shell(root))
+    return [made for maker in makers for made in maker]
 
 
 def _folders(root: Path) -> Iterator[Made]:
@@ -73,6 +74,16 @@ def _zone(root: Path) -> Iterator[Made]:
     if not os.path.lexists(path) and (root / "usr/share/zoneinfo/Etc/UTC").exists():
         path.symlink_to("../usr/share/zoneinfo/Etc/UTC")
         yield Made("etc/localtime", "-> UTC, as tzdata's postinst makes it")
+
+
+def _certificates(root: Path) -> Iterator[Made]:
+    """The bundle of certificates, which update-ca-certificates makes. pip of trixie does not start without it."""
+    bundle = root / "etc/ssl/certs/ca-certificates.crt"
+    parts = sorted((root / "usr/share/ca-certificates").rglob("*.crt"))
+    if parts and not bundle.exists():
+        bundle.parent.mkdir(parents=True, exist_ok=True)
+        bundle.write_bytes(b"".join(part.read_bytes().rstrip(b"\n") + b"\n" for part in parts))
+        yield Made("etc/ssl/certs/ca-certificates.crt", f"{len(parts)} certificates, as update-ca-certificates makes it")
 
 
 def _links(root: Path, wishes: Iterable[Alternative]) -> Iterator[Made]:

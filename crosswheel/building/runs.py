@@ -38,6 +38,10 @@ def run_run(step: RunStep, inputs: Mapping[str, Path], job: Job, *, sandbox: San
         copy_writable(inputs[role], _inside(build, place))
         if job.cancelled.is_set():
             raise Cancelled
+    for place, text in step.sized_files.items():
+        path = _inside(build, place)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(_sized(text, job), encoding="utf-8")
     if PurePosixPath(step.cwd).is_relative_to(BUILD):
         _inside(build, step.cwd).mkdir(parents=True, exist_ok=True)
     container = Container(
@@ -78,10 +82,14 @@ def _environment(step: RunStep, job: Job) -> dict[str, str]:
         "USER": "builder",
         "LOGNAME": "builder",
         **step.env,
+        **{name: _sized(text, job) for name, text in step.sized_env.items()},
         "HOME": str(BUILD / "home"),
-        "CROSSWHEEL_JOBS": str(job.settings.jobs),
-        "CROSSWHEEL_MEMORY": str(job.settings.memory),
     }
+
+
+def _sized(text: str, job: Job) -> str:
+    """A text with this machine's jobs and memory."""
+    return text.replace("{jobs}", str(job.settings.jobs)).replace("{memory}", str(job.settings.memory))
 
 
 def _inside(build: Path, place: str) -> Path:

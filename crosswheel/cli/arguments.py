@@ -32,6 +32,11 @@ class Task(InvokeTask[Callable[..., Any]]):
     rest: str | None = None
     maybe: str | None = None
 
+    def arg_opts(self, name: str, default: Any, taken_names: set[str]) -> dict[str, Any]:
+        # Invoke takes the type of a default for the kind of the argument, even where `iterable` says that it is a list.
+        told: Any = None if name in self.iterable else default
+        return super().arg_opts(name, told, taken_names)
+
     def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
         arguments: list[Argument] = super().get_arguments(ignore_unknown_help=ignore_unknown_help)
         for argument in arguments:

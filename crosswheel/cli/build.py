@@ -112,7 +112,7 @@ def run_plan(planned: Plan, catalog: Catalog, store: Store, settings: Settings, 
 
         prepare_for_build(settings, {step.kind for step in planned.steps if not store.has(step.key)})
     with Screen(quiet=quiet) as screen:
-        return execute(planned.proof, store, settings, runners(catalog, settings), screen)
+        return execute((planned.proof, planned.wheel), store, settings, runners(catalog, settings), screen)
 
 
 def _release(planned: Plan, result: Result, out: Path, began: float, *, as_json: bool) -> None:

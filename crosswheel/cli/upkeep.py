@@ -131,11 +131,11 @@ def patches(
     edited: str | None = None,
 ) -> None:
     """Say which patches apply to which release (`check`), or rewrite one from an edited tree (`refresh`)."""
-    from crosswheel.cli import patching
+    from crosswheel.cli.patching import check_patches, refresh_patch
 
     catalog = Catalog(DATA)
     if action == "check":
-        if not patching.check_patches(catalog, read_settings(), recipe, version, source):
+        if not check_patches(catalog, read_settings(), recipe, version, source):
             raise Exit(code=2)
     elif action == "refresh":
         if not (recipe and patch and pristine and edited):
@@ -143,7 +143,7 @@ def patches(
                 "`patches refresh` needs a recipe, a patch and two trees",
                 hint="./x patches refresh dm-tree --patch NAME.patch --pristine DIR --edited DIR",
             )
-        patching.refresh_patch(catalog, recipe, patch, Path(pristine), Path(edited))
+        refresh_patch(catalog, recipe, patch, Path(pristine), Path(edited))
     else:
         raise InputError(f"`patches` has no action {action!r}", hint="./x patches check, or ./x patches refresh …")
 

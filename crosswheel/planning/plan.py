@@ -280,6 +280,8 @@ def _compile_step(
         mounts=mounts,
         copies=copies,
         outputs=("*.whl",),
+        sized_env=compilation.sized_env,
+        sized_files=compilation.sized_files,
     )
 
 

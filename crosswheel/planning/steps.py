@@ -123,6 +123,7 @@ class RootStep(Step):
     a merged /usr and no dangling ``.so``; ``lock.json`` is kept in ``out/.crosswheel/``."""
 
     kind: ClassVar[str] = "root"
+    schema: ClassVar[int] = 2
 
     def fields(self) -> dict[str, Json]:
         return {}
@@ -186,8 +187,10 @@ class RunStep(Step):
     The container has no network, no capabilities and a read-only root; ``/build`` and ``/tmp`` are writable.
     ``mounts`` maps a role of the inputs to the read-only path where its result is seen, ``copies`` to a path under
     ``/build`` where a writable copy of it lies. ``outputs`` are glob patterns in ``/build/out``, each of which must
-    match at least one file. The commands run one after the other in ``cwd``. ``jobs`` and ``memory`` of the machine
-    reach the commands as ``$CROSSWHEEL_JOBS`` and ``$CROSSWHEEL_MEMORY`` (MiB), and are in no key.
+    match at least one file. The commands run one after the other in ``cwd``.
+
+    How many jobs may run and how much memory there is are facts of the machine, and in no key: in ``sized_env``
+    (variables) and ``sized_files`` (path under ``/build`` → text), ``{jobs}`` and ``{memory}`` (MiB) stand for them.
     """
 
     kind: ClassVar[str] = "run"
@@ -198,6 +201,8 @@ class RunStep(Step):
     mounts: Mapping[str, str]
     copies: Mapping[str, str]
     outputs: tuple[str, ...]
+    sized_env: Mapping[str, str] = field(default_factory=dict)
+    sized_files: Mapping[str, str] = field(default_factory=dict)
 
     def fields(self) -> dict[str, Json]:
         return {
@@ -207,6 +212,8 @@ class RunStep(Step):
             "mounts": dict(self.mounts),
             "copies": dict(self.copies),
             "outputs": list(self.outputs),
+            "sized_env": dict(self.sized_env),
+            "sized_files": dict(self.sized_files),
         }
 
 

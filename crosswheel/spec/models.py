@@ -243,13 +243,15 @@ class Toolchain(Model):
 class BazelTool(Source):
     """A version of Bazel and the language in which it is told about a C++ toolchain.
 
-    ``repositories`` are rendered ones that this version wants for every build.
+    ``repositories`` are rendered ones that this version wants for every build. ``sized`` are the flags that tell it of
+    the machine, in which ``{jobs}`` and ``{memory}`` (MiB) stand.
     """
 
     version: VersionText
     style: Literal["crosstool", "starlark"]
     repositories: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
+    sized: tuple[str, ...]
 
 
 class Emulator(Model):

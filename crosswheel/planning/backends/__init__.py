@@ -39,12 +39,15 @@ class Compilation:
     """A backend's part of the plan.
 
     ``files`` are rendered below the toolchain's folder, ``home`` into the home folder of the build; ``env`` is added
-    to the common environment; ``path`` are folders before ``/usr/bin`` on ``PATH``.
+    to the common environment; ``sized_env`` and ``sized_files`` as a :class:`~crosswheel.planning.steps.RunStep` has
+    them; ``path`` are folders before ``/usr/bin`` on ``PATH``.
     """
 
     files: Mapping[str, RenderedFile] = field(default_factory=dict)
     home: Mapping[str, RenderedFile] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
+    sized_env: Mapping[str, str] = field(default_factory=dict)
+    sized_files: Mapping[str, str] = field(default_factory=dict)
     path: tuple[str, ...] = ()
     commands: tuple[tuple[str, ...], ...] = (PIP_WHEEL,)
 

@@ -12,6 +12,8 @@ from crosswheel.planning.steps import RenderedFile
 from crosswheel.planning.toolchains import BAZEL_CPU, BUILD, HOST_ARCH, bazel_files
 
 _JAVA_HEAP_MIB = 1024
+_SIZED = f"{BUILD}/machine/bazelrc"
+"""The part of the ``.bazelrc`` that depends on the machine."""
 
 
 def compilation(
@@ -39,6 +41,7 @@ def compilation(
             "target_cpu": BAZEL_CPU[values["arch"]],
             "host_cpu": BAZEL_CPU[HOST_ARCH],
             "flags": [*tool.flags, *build.flags],
+            "sized": _SIZED,
         },
     )
     return Compilation(
@@ -46,5 +49,6 @@ def compilation(
         home={".bazelrc": RenderedFile(text=bazelrc)},
         # Bazel refuses to run without a user name; the container's user has no entry in /etc/passwd.
         env={"USER": "crosswheel"},
+        sized_files={_SIZED: "".join(f"build {flag}\n" for flag in tool.sized)},
         path=(f"{TOOLS}/bazel",),
     )

@@ -20,4 +20,5 @@ def compilation(
     return Compilation(
         files={path: RenderedFile(text=text)},
         env={"CMAKE_TOOLCHAIN_FILE": f"{values['toolchain']}/{path}"},
+        sized_env={"CMAKE_BUILD_PARALLEL_LEVEL": "{jobs}"},
     )

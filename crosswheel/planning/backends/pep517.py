@@ -15,4 +15,4 @@ def compilation(
 ) -> Compilation:
     """The target's sysconfig names the wrappers; ``CC`` and ``CXX`` do so for those who read the environment."""
     folder = f"{values['toolchain']}/bin"
-    return Compilation(env={"CC": f"{folder}/cc", "CXX": f"{folder}/c++"})
+    return Compilation(env={"CC": f"{folder}/cc", "CXX": f"{folder}/c++"}, sized_env={"MAX_JOBS": "{jobs}"})
