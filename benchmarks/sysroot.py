@@ -17,11 +17,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.rows import Row
-from crosswheel.building.apt import KEYRINGS, Source, run_lock
-from crosswheel.building.aptrun import apt_runner
+from crosswheel.building.debian.apt import KEYRINGS, Source, run_lock
+from crosswheel.building.debian.aptrun import apt_runner
+from crosswheel.building.debian.mirrors import choose, machine_mirrors
+from crosswheel.building.debian.roots import run_root
 from crosswheel.building.job import Job, Settings
-from crosswheel.building.mirrors import choose, machine_mirrors
-from crosswheel.building.roots import run_root
 from crosswheel.errors import MachineError, StepError
 from crosswheel.planning.steps import LockStep, RootStep
 from crosswheel.spec.catalog import Catalog

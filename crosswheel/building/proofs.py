@@ -302,7 +302,7 @@ def _watch(cancelled: threading.Event, seconds: float) -> Iterator[_Watch]:
 def unpack_site(wheel: Path, site: Path) -> None:
     """Unpacks a wheel as an installer would put it into site-packages: ``purelib`` and ``platlib`` of its ``.data``
     folder go to the top, its scripts, headers and data stay where they are. ``InputError`` for a hostile archive."""
-    from crosswheel.building.unpack import unpack
+    from crosswheel.building.sources.unpack import unpack
 
     unpack(wheel, site, strip=False)
     for data in sorted(site.glob("*.data")):
@@ -349,7 +349,7 @@ def packages_used(target: TargetRoot) -> dict[str, str]:
 
 
 def _versions(path: Path) -> dict[str, str]:
-    from crosswheel.building.lock import Lock
+    from crosswheel.building.debian.lock import Lock
 
     lock = Lock.parse(path.read_text(), str(path))
     wanted = {*lock.requested, *_NAMED_PACKAGES}

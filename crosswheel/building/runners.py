@@ -17,7 +17,7 @@ def runners(catalog: Catalog, settings: Settings) -> Mapping[type[steps.Step], R
     """The runners of all kinds of step, with the archives of ``catalog`` and the sandbox of ``settings``."""
 
     def fetch(step: steps.FetchStep, inputs: Mapping[str, Path], job: Job) -> None:
-        from crosswheel.building.fetch import run_fetch
+        from crosswheel.building.sources.fetch import run_fetch
 
         run_fetch(step, inputs, job, archives=catalog.archives)
 
@@ -27,17 +27,17 @@ def runners(catalog: Catalog, settings: Settings) -> Mapping[type[steps.Step], R
         run_local(step, inputs, job)
 
     def lock(step: steps.LockStep, inputs: Mapping[str, Path], job: Job) -> None:
-        from crosswheel.building.apt import run_lock
+        from crosswheel.building.debian.apt import run_lock
 
         run_lock(step, inputs, job, archives=catalog.archives)
 
     def root(step: steps.RootStep, inputs: Mapping[str, Path], job: Job) -> None:
-        from crosswheel.building.roots import run_root
+        from crosswheel.building.debian.roots import run_root
 
         run_root(step, inputs, job, archives=catalog.archives)
 
     def tree(step: steps.TreeStep, inputs: Mapping[str, Path], job: Job) -> None:
-        from crosswheel.building.patch import run_tree
+        from crosswheel.building.sources.patch import run_tree
 
         run_tree(step, inputs, job)
 

@@ -25,8 +25,8 @@ from packaging.tags import Tag, parse_tag
 from packaging.utils import InvalidWheelFilename, NormalizedName, canonicalize_name, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
-from crosswheel.building.archives import CHUNK, LIMITS, Limits, damaged, refuse, safe_parts
 from crosswheel.building.job import Cancelled, Job
+from crosswheel.building.sources.archives import CHUNK, LIMITS, Limits, damaged, refuse, safe_parts
 from crosswheel.errors import InputError, StepError
 from crosswheel.planning.steps import WheelStep
 

@@ -32,9 +32,8 @@ def doctor(_context: Context, fix: bool = False, json: bool = False) -> None:
 
     Builds bring their own compilers and their own qemu; the machine gives Docker, apt and git.
     """
-    from crosswheel.building import needs
-    from crosswheel.building.machine import Machine, look
-    from crosswheel.building.provide import consent_for, lack_error, provide
+    from crosswheel.building.machine import Machine, look, needs
+    from crosswheel.building.machine.provide import consent_for, lack_error, provide
 
     machine = Machine.here(read_settings().store, os.environ)
     findings = look(machine, needs.ALL, versions=True)
@@ -97,8 +96,8 @@ def prepare_for_tests(settings: Settings) -> None:
 
 def _prepare(settings: Settings, kinds: Collection[str], *, task: str) -> None:
     from crosswheel.building.machine import Machine
-    from crosswheel.building.needs import needs_of
-    from crosswheel.building.provide import consent_for, ensure
+    from crosswheel.building.machine.needs import needs_of
+    from crosswheel.building.machine.provide import consent_for, ensure
 
     machine = Machine.here(settings.store, os.environ)
     consent = consent_for(machine, task=task, terminal=sys.stdin.isatty() and sys.stderr.isatty())

@@ -47,7 +47,7 @@ def _renew(catalog: Catalog, settings: Settings, step: LockStep) -> None:
     import threading
     from pathlib import Path
 
-    from crosswheel.building.apt import run_lock
+    from crosswheel.building.debian.apt import run_lock
     from crosswheel.building.job import Job
 
     path = catalog.lock_path(step.lock)

@@ -41,7 +41,7 @@ def _named_tree(text: str) -> tuple[str, Path]:
 def _check_recipe(
     catalog: Catalog, settings: Settings, name: str, version: str | None, given: dict[str, Path]
 ) -> bool:
-    from crosswheel.building.patch import check_series
+    from crosswheel.building.sources.patch import check_series
     from crosswheel.cli.console import show_table
 
     series = catalog.series(name)
@@ -80,7 +80,7 @@ def _fetched_tree(catalog: Catalog, settings: Settings, release: Release, extern
 
 def refresh_patch(catalog: Catalog, recipe: str, patch: str, pristine: Path, edited: Path) -> None:
     """Rewrites a patch of a series from two trees; its header, with the reason, stays."""
-    from crosswheel.building.patch import refresh
+    from crosswheel.building.sources.patch import refresh
 
     name = catalog.recipe(recipe).name
     if patch not in {item.file for item in catalog.series(name).patches}:

@@ -90,7 +90,7 @@ class LocalStep(Step):
 
 @dataclass(frozen=True, kw_only=True)
 class LockStep(Step):
-    """Resolves packages in a private apt root. Result: ``out/lock.json`` (:class:`crosswheel.building.apt.Lock`).
+    """Resolves packages in a private apt root. Result: ``out/lock.json``.
 
     ``pinned`` is the text of a lock in the written data; then nothing is resolved, and the result is that text.
     ``architecture`` is Debian's name (``arm64``). ``snapshot`` is the time of the dated snapshot that serves where

@@ -91,6 +91,7 @@ def toolchain_files(renderer: Renderer, values: Mapping[str, Any]) -> dict[str, 
     put("bin/python3", "wrappers/python.sh.j2", executable=True)
     put("lib/target.specs", "wrappers/target.specs.j2")
     put(f"python/{values['sysconfigdata']}.py", "python/sysconfigdata.py.j2")
+    put("python/sitecustomize.py", "python/sitecustomize.py.j2")
     put("cmake/toolchain.cmake", "cmake/toolchain.cmake.j2", externals={})
     put(
         "meson/cross.ini",

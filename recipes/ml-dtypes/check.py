@@ -9,9 +9,8 @@ import sys
 import unittest
 from fractions import Fraction
 
-import numpy as np
-
 import ml_dtypes
+import numpy as np
 
 # exponent bits, mantissa bits, bias, has infinities, has negative zero (OCP 8-bit floating point specification;
 # "fnuz" types have one NaN and no negative zero)
@@ -37,7 +36,8 @@ def decoded(bits, exponent_bits, mantissa_bits, bias, infinities, negative_zero)
         return "nan"
     if infinities and exponent == (1 << exponent_bits) - 1:
         return "nan" if mantissa else ("inf" if sign > 0 else "-inf")
-    if not infinities and negative_zero and exponent == (1 << exponent_bits) - 1 and mantissa == (1 << mantissa_bits) - 1:
+    ones = exponent == (1 << exponent_bits) - 1 and mantissa == (1 << mantissa_bits) - 1
+    if not infinities and negative_zero and ones:
         return "nan"
     if exponent == 0:
         return sign * Fraction(mantissa, 1 << mantissa_bits) * Fraction(2) ** (1 - bias)
@@ -72,7 +72,7 @@ class Floats(unittest.TestCase):
                 self.assertEqual(told(value), decoded(pattern, *layout), (dtype, pattern))
 
     def test_every_value_survives_a_round_trip(self):
-        for dtype, layout in self.each():
+        for dtype, _ in self.each():
             values = self.patterns(dtype).view(dtype)
             for wide in (np.float32, np.float64):
                 back = values.astype(wide).astype(dtype)

@@ -17,10 +17,10 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from crosswheel.building.apt import run_lock
+from crosswheel.building.debian.apt import run_lock
+from crosswheel.building.debian.lock import Lock
+from crosswheel.building.debian.roots import run_root
 from crosswheel.building.job import Job, Settings
-from crosswheel.building.lock import Lock
-from crosswheel.building.roots import run_root
 from crosswheel.planning.steps import LockStep, RootStep
 from crosswheel.spec.models import Archive, Suite
 

@@ -16,7 +16,7 @@ from crosswheel.building.job import Cancelled, Job, Settings
 from crosswheel.building.proofs import TargetRoot, Trial, target_sonames, verify_wheel
 from crosswheel.building.runners import runners
 from crosswheel.building.sandbox import sandbox_for
-from crosswheel.building.sandbox_docker import DockerSandbox
+from crosswheel.building.sandbox.docker_engine import DockerSandbox
 from crosswheel.building.store import Store
 from crosswheel.digest import sha256_file, sha256_tree
 from crosswheel.errors import CrosswheelError

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from crosswheel.building import pip_file
-from crosswheel.building.fetch import run_fetch
 from crosswheel.building.job import Job, Settings
-from crosswheel.building.places import registries
-from crosswheel.building.unpack import unpack
+from crosswheel.building.sources import pip_file
+from crosswheel.building.sources.fetch import run_fetch
+from crosswheel.building.sources.places import registries
+from crosswheel.building.sources.unpack import unpack
 from crosswheel.digest import sha256_file
 from crosswheel.errors import FetchError
 from crosswheel.planning.steps import FetchStep

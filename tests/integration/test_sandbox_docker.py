@@ -20,12 +20,12 @@ import pytest
 from busybox import make_root
 
 from crosswheel.building.diagnose import OUT_OF_MEMORY, diagnose
-from crosswheel.building.engine import DEFAULT_HOST
 from crosswheel.building.execute import Runner, execute
 from crosswheel.building.job import Cancelled, Container, Job, Mount, Settings
 from crosswheel.building.runs import run_run
 from crosswheel.building.sandbox import ORDINARY_USER, remove_images
-from crosswheel.building.sandbox_docker import DockerSandbox, store_label
+from crosswheel.building.sandbox.docker_engine import DockerSandbox, store_label
+from crosswheel.building.sandbox.engine import DEFAULT_HOST
 from crosswheel.building.store import Store
 from crosswheel.errors import CrosswheelError, MachineError, StepError
 from crosswheel.planning.steps import FilesStep, RenderedFile, RunStep, Step
@@ -652,8 +652,8 @@ def test_no_permission_on_the_socket(root: Path, tmp_path: Path) -> None:
     """As an ordinary user, where the tests run as root; else the socket is simply closed to all."""
     script = f"""
 import os, sys
-from crosswheel.building.engine import ping
-from crosswheel.building.docker_errors import check_engine
+from crosswheel.building.sandbox.engine import ping
+from crosswheel.building.sandbox.docker_errors import check_engine
 from crosswheel.errors import MachineError
 if os.geteuid() == 0:
     os.setgroups([]); os.setgid(65534); os.setuid(65534)

@@ -20,7 +20,7 @@ import crosswheel
 from crosswheel.building.diagnose import diagnose
 from crosswheel.building.job import Cancelled, Container, Mount
 from crosswheel.building.sandbox import ORDINARY_USER
-from crosswheel.building.sandbox_host import WARNING, HostSandbox
+from crosswheel.building.sandbox.host import WARNING, HostSandbox
 from crosswheel.errors import MachineError
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
@@ -212,7 +212,7 @@ import sys, threading
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from crosswheel.building.job import Container, Mount
-from crosswheel.building.sandbox_host import HostSandbox
+from crosswheel.building.sandbox.host import HostSandbox
 from crosswheel.errors import MachineError
 place = Path(sys.argv[1])
 mounts = (Mount(source=place / "build", target="/build", writable=True), Mount(source=place / "root", target="/in"))

@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 from elftools.elf.elffile import ELFFile
 
-from crosswheel.building import aptrun
-from crosswheel.building.apt import resolve, run_lock
-from crosswheel.building.aptrun import AptRunner, ContainerApt, HostApt, Ran
+from crosswheel.building.debian import aptrun
+from crosswheel.building.debian.apt import resolve, run_lock
+from crosswheel.building.debian.aptrun import AptRunner, ContainerApt, HostApt, Ran
+from crosswheel.building.debian.lock import Lock
+from crosswheel.building.debian.mirrors import machine_mirrors
+from crosswheel.building.debian.roots import run_root
 from crosswheel.building.job import Cancelled, Job, Settings
-from crosswheel.building.lock import Lock
-from crosswheel.building.mirrors import machine_mirrors
-from crosswheel.building.roots import run_root
 from crosswheel.errors import MachineError
 from crosswheel.planning.steps import LockStep, RootStep
 from crosswheel.spec.catalog import Catalog

@@ -72,7 +72,7 @@ def test_a_file_that_is_no_toml(data: Path) -> None:
 
 def test_a_name_that_is_not_the_files(data: Path) -> None:
     change(data / "toolchains/targets/rpi4.toml", 'name = "rpi4"', 'name = "rpi5"')
-    with pytest.raises(DataError, match="the file is called 'rpi4.toml'"):
+    with pytest.raises(DataError, match=r"the file is called 'rpi4\.toml'"):
         Catalog(data).target("rpi4")
 
 

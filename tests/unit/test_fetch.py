@@ -15,13 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from crosswheel.building import fetch
-from crosswheel.building.fetch import from_mirror, run_fetch
 from crosswheel.building.job import Cancelled, Job, Settings
-from crosswheel.building.places import PlaceError, http
-from crosswheel.building.places.client import run_client
-from crosswheel.building.places.debian import parse
-from crosswheel.building.places.registries import npm_command
+from crosswheel.building.sources import fetch
+from crosswheel.building.sources.fetch import from_mirror, run_fetch
+from crosswheel.building.sources.places import PlaceError, http
+from crosswheel.building.sources.places.client import run_client
+from crosswheel.building.sources.places.debian import parse
+from crosswheel.building.sources.places.registries import npm_command
 from crosswheel.errors import FetchError, MachineError
 from crosswheel.planning.steps import FetchStep
 from crosswheel.spec.models import Place
@@ -538,7 +538,7 @@ def test_a_client_that_hangs_or_writes_too_much_is_ended(tmp_path: Path, monkeyp
     job = Run(tmp_path).job
     with pytest.raises(PlaceError, match="sleep did not end within 0 seconds"):
         run_client(("sleep", "600"), job=job, folder=tmp_path, seconds=0.2, output=tmp_path)
-    monkeypatch.setattr("crosswheel.building.places.client.MAX_BYTES", 10)
+    monkeypatch.setattr("crosswheel.building.sources.places.client.MAX_BYTES", 10)
     (tmp_path / "out").write_bytes(bytes(20))
     with pytest.raises(PlaceError, match="longer than 10 bytes"):
         run_client(("sleep", "600"), job=job, folder=tmp_path, seconds=60, output=tmp_path / "out")
@@ -551,7 +551,7 @@ def test_nothing_heavy_is_imported_before_it_is_needed() -> None:
     import subprocess
     import sys
 
-    code = "import sys, crosswheel.building.fetch; print({'requests', 'tarfile', 'docker'} & set(sys.modules))"
+    code = "import sys, crosswheel.building.sources.fetch; print({'requests', 'tarfile', 'docker'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
     assert fetch.MAX_BYTES == 4 << 30

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from crosswheel.building import deb
-from crosswheel.building.deb import Alternative, alternatives, extract, parse_alternatives
-from crosswheel.building.finish import finish
-from crosswheel.building.hygiene import check_links, merge, merge_usr, refuse_dangling, relative_target, tidy
+from crosswheel.building.debian import deb
+from crosswheel.building.debian.deb import Alternative, alternatives, extract, parse_alternatives
+from crosswheel.building.debian.finish import finish
+from crosswheel.building.debian.hygiene import check_links, merge, merge_usr, refuse_dangling, relative_target, tidy
 from crosswheel.errors import FetchError
 
 pytestmark = pytest.mark.unit

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from crosswheel.building.apt import parse_uris
-from crosswheel.building.lock import Lock
-from crosswheel.building.mirrors import Mirror
+from crosswheel.building.debian.apt import parse_uris
+from crosswheel.building.debian.lock import Lock
+from crosswheel.building.debian.mirrors import Mirror
 from crosswheel.errors import DataError, FetchError
 
 pytestmark = pytest.mark.unit

@@ -13,9 +13,21 @@ from types import SimpleNamespace
 
 import pytest
 
-from crosswheel.building import engine, needs, provide
-from crosswheel.building.engine import Engine
-from crosswheel.building.machine import Finding, Machine, Need, Seen, System, look, missing, read_system, read_version
+from crosswheel.building.machine import (
+    Finding,
+    Machine,
+    Need,
+    Seen,
+    System,
+    look,
+    missing,
+    needs,
+    provide,
+    read_system,
+    read_version,
+)
+from crosswheel.building.sandbox import engine
+from crosswheel.building.sandbox.engine import Engine
 from crosswheel.errors import MachineError
 
 pytestmark = pytest.mark.unit

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from crosswheel.building.aptrun import HELPER, Ran
+from crosswheel.building.debian.aptrun import HELPER, Ran
+from crosswheel.building.debian.mirrors import choose, label_of, machine_mirrors, parse_configured, snapshot_date
 from crosswheel.building.job import Settings
-from crosswheel.building.mirrors import choose, label_of, machine_mirrors, parse_configured, snapshot_date
 from crosswheel.spec.models import Archive
 
 pytestmark = pytest.mark.unit

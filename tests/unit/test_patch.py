@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from crosswheel.building.applying import apply_patch, most_alike, touched
 from crosswheel.building.job import Cancelled, Job, Settings
-from crosswheel.building.patch import PatchVerdict, check_series, refresh, run_tree
-from crosswheel.building.unpack import TIME
+from crosswheel.building.sources.applying import apply_patch, most_alike, touched
+from crosswheel.building.sources.patch import PatchVerdict, check_series, refresh, run_tree
+from crosswheel.building.sources.unpack import TIME
 from crosswheel.digest import sha256_tree
 from crosswheel.errors import DataError, InputError, MachineError, StepError
 from crosswheel.planning.steps import PatchText, TreeStep

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from crosswheel.building.archives import Limits
-from crosswheel.building.unpack import TIME, leads_out, take_member, unpack
+from crosswheel.building.sources.archives import Limits
+from crosswheel.building.sources.unpack import TIME, leads_out, take_member, unpack
 from crosswheel.digest import sha256_tree
 from crosswheel.errors import InputError
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from crosswheel.building.archives import Limits
 from crosswheel.building.job import Job, Settings
+from crosswheel.building.sources.archives import Limits
 from crosswheel.building.wheels import read_wheel_names, rewrite, run_wheel
 from crosswheel.digest import sha256_file
 from crosswheel.errors import InputError, StepError

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from crosswheel.building.engine import DEFAULT_HOST
+from crosswheel.building.sandbox.engine import DEFAULT_HOST
 
 Manager = Literal["apt", "dnf", "pacman"]
 Status = Literal["ok", "missing", "optional", "low"]

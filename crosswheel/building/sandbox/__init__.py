@@ -1,7 +1,7 @@
 """Where the commands of a step run: closed off from the network, the machine and the store.
 
-:class:`Sandbox` is what runners see. :mod:`crosswheel.building.sandbox_docker` is the one that holds what the design
-promises; :mod:`crosswheel.building.sandbox_host` is for those who are in a container already, and says what it lacks.
+:class:`Sandbox` is what runners see. :mod:`.docker_engine` has the one that holds what the design promises;
+:mod:`.host` has the one for those who are in a container already, which says what it lacks.
 """
 
 from __future__ import annotations
@@ -62,10 +62,10 @@ def sandbox_for(settings: Settings) -> Sandbox:
 @cache
 def _sandbox(kind: str, store: Path) -> Sandbox:
     if kind == "host":
-        from crosswheel.building.sandbox_host import HostSandbox
+        from crosswheel.building.sandbox.host import HostSandbox
 
         return HostSandbox()
-    from crosswheel.building.sandbox_docker import DockerSandbox
+    from crosswheel.building.sandbox.docker_engine import DockerSandbox
 
     return DockerSandbox(store)
 
@@ -73,8 +73,8 @@ def _sandbox(kind: str, store: Path) -> Sandbox:
 def remove_images(store: Store) -> int:
     """Removes the images that were made of roots which are no longer in the store; returns how many. Without a Docker
     engine that answers there is none to remove."""
-    from crosswheel.building.engine import DEFAULT_HOST, ping
-    from crosswheel.building.sandbox_docker import DockerSandbox
+    from crosswheel.building.sandbox.docker_engine import DockerSandbox
+    from crosswheel.building.sandbox.engine import DEFAULT_HOST, ping
 
     if ping(os.environ.get("DOCKER_HOST") or DEFAULT_HOST).state != "answers":
         return 0

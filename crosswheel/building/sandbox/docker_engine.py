@@ -19,10 +19,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from crosswheel.building import docker_errors
 from crosswheel.building.diagnose import OUT_OF_MEMORY
 from crosswheel.building.job import Cancelled, Container
-from crosswheel.building.sandbox import ORDINARY_USER, Lines, environment, hand_over
+from crosswheel.building.sandbox import ORDINARY_USER, Lines, docker_errors, environment, hand_over
 from crosswheel.digest import sha256_bytes
 from crosswheel.errors import MachineError
 
@@ -61,7 +60,7 @@ class DockerSandbox:
 
     @cached_property
     def _api(self) -> Any:
-        from crosswheel.building.engine import DEFAULT_HOST, ping
+        from crosswheel.building.sandbox.engine import DEFAULT_HOST, ping
 
         host = self._host or os.environ.get("DOCKER_HOST") or DEFAULT_HOST
         docker_errors.check_engine(ping(host))
@@ -191,7 +190,7 @@ class DockerSandbox:
 
     def shell(self, container: Container) -> int:
         """See :class:`crosswheel.building.sandbox.Sandbox`."""
-        from crosswheel.building.terminal import give_terminal
+        from crosswheel.building.sandbox.terminal import give_terminal
 
         image = self._prepare(container, print, threading.Event())
         with (

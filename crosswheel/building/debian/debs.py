@@ -10,12 +10,12 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
-from crosswheel.building import kept
-from crosswheel.building.apt import local_folders, package_uri
-from crosswheel.building.aptrun import HELPER, AptRunner
+from crosswheel.building.debian.apt import local_folders, package_uri
+from crosswheel.building.debian.aptrun import HELPER, AptRunner
+from crosswheel.building.debian.lock import Lock, LockedPackage
+from crosswheel.building.debian.mirrors import Mirror, choose, dated, machine_mirrors, snapshot_date
 from crosswheel.building.job import Cancelled, Job
-from crosswheel.building.lock import Lock, LockedPackage
-from crosswheel.building.mirrors import Mirror, choose, dated, machine_mirrors, snapshot_date
+from crosswheel.building.sources import kept
 from crosswheel.digest import sha256_file
 from crosswheel.errors import FetchError
 from crosswheel.spec.models import Archive

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from crosswheel.building.job import Cancelled, Job
-from crosswheel.building.places import MAX_BYTES, PlaceError
+from crosswheel.building.sources.places import MAX_BYTES, PlaceError
 
 _POLL_SECONDS = 0.1
 _GRACE_SECONDS = 5.0

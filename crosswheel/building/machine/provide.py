@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from crosswheel.building import engine
 from crosswheel.building.machine import Finding, Machine, Need, missing
+from crosswheel.building.sandbox import engine
 from crosswheel.errors import MachineError
 
 Consent = Literal["yes", "ask", "no"]

@@ -10,8 +10,8 @@ import tempfile
 from pathlib import Path
 
 from crosswheel.building.job import Job
-from crosswheel.building.places import PlaceError
-from crosswheel.building.places.client import run_client
+from crosswheel.building.sources.places import PlaceError
+from crosswheel.building.sources.places.client import run_client
 from crosswheel.errors import MachineError
 
 SECONDS = 1800.0
@@ -33,7 +33,8 @@ def from_pypi(requirement: str, file: str, sha256: str, dest: Path, job: Job) ->
     release, _, named = requirement.partition("#")
     name, _, version = release.partition("==")
     folder = _folder(dest)
-    argv = (sys.executable, "-P", "-m", "crosswheel.building.pip_file", name, version, named or file, sha256, str(dest))
+    module = "crosswheel.building.sources.pip_file"
+    argv = (sys.executable, "-P", "-m", module, name, version, named or file, sha256, str(dest))
     ended = run_client(argv, job=job, folder=folder, seconds=SECONDS, output=dest)
     # Bytes of another hash are left at `dest` for the caller, who judges them and keeps them aside.
     if ended.status != 0 and not dest.exists():

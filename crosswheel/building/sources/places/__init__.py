@@ -1,7 +1,7 @@
 """The places a source can come from, one module per scheme.
 
 Each brings one file to a path that is given, or raises :class:`PlaceError` with the reason. None of them judges the
-bytes: that is done once, for all of them, in :mod:`crosswheel.building.fetch`.
+bytes: that is done once, for all of them, in :mod:`crosswheel.building.sources.fetch`.
 """
 
 from __future__ import annotations

@@ -14,10 +14,10 @@ from typing import Literal
 
 from packaging.specifiers import SpecifierSet
 
-from crosswheel.building.applying import Applied, apply_patch, run_git, touched
-from crosswheel.building.archives import kind_of_archive
 from crosswheel.building.job import Cancelled, Job
-from crosswheel.building.unpack import normalise, unpack
+from crosswheel.building.sources.applying import Applied, apply_patch, run_git, touched
+from crosswheel.building.sources.archives import kind_of_archive
+from crosswheel.building.sources.unpack import normalise, unpack
 from crosswheel.errors import DataError, InputError, StepError
 from crosswheel.planning.steps import PatchText, TreeStep
 from crosswheel.spec.models import Patch, Series, When

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
-from crosswheel.building.engine import Engine
+from crosswheel.building.sandbox.engine import Engine
 from crosswheel.errors import MachineError
 
 

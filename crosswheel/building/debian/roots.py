@@ -14,12 +14,20 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache, partial
 from pathlib import Path
 
-from crosswheel.building.apt import Lock, LockedPackage
-from crosswheel.building.aptrun import AptRunner, apt_runner
-from crosswheel.building.deb import Alternative, alternatives, extract
-from crosswheel.building.debs import Search
-from crosswheel.building.finish import finish
-from crosswheel.building.hygiene import ALWAYS_MERGED, MERGED, check_links, merge, merge_usr, refuse_dangling, tidy
+from crosswheel.building.debian.apt import Lock, LockedPackage
+from crosswheel.building.debian.aptrun import AptRunner, apt_runner
+from crosswheel.building.debian.deb import Alternative, alternatives, extract
+from crosswheel.building.debian.debs import Search
+from crosswheel.building.debian.finish import finish
+from crosswheel.building.debian.hygiene import (
+    ALWAYS_MERGED,
+    MERGED,
+    check_links,
+    merge,
+    merge_usr,
+    refuse_dangling,
+    tidy,
+)
 from crosswheel.building.job import Cancelled, Job
 from crosswheel.planning.steps import LockStep, RootStep
 from crosswheel.spec.models import Archive

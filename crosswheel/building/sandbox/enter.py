@@ -1,6 +1,6 @@
 """Runs inside new namespaces: puts a root together, gives up all privileges, and becomes the command.
 
-It is a program of its own (``python sandbox_enter.py SPEC``), started by :mod:`crosswheel.building.sandbox_host`
+It is a program of its own (``python sandbox_enter.py SPEC``), started by :mod:`crosswheel.building.sandbox.host`
 through ``unshare``; it imports nothing of crosswheel. Mounts are the constants of <sys/mount.h>, made by libc because
 mount(8) may be absent from a container. Exit status: the command's; 125 where the sandbox could not be set up, 127
 where the command is not in the root.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
 from crosswheel.building.job import Cancelled
-from crosswheel.building.places import MAX_BYTES, PlaceError
+from crosswheel.building.sources.places import MAX_BYTES, PlaceError
 
 if TYPE_CHECKING:
     from requests import Response, Session

@@ -14,11 +14,11 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from urllib.parse import quote, unquote
 
-from crosswheel.building import kept
-from crosswheel.building.aptrun import AptRunner, Ran, apt_runner, explain
+from crosswheel.building.debian.aptrun import AptRunner, Ran, apt_runner, explain
+from crosswheel.building.debian.lock import TIME_FORMAT, Lock, LockedPackage, LockedSuite
+from crosswheel.building.debian.mirrors import Mirror, choose, machine_mirrors
 from crosswheel.building.job import Job
-from crosswheel.building.lock import TIME_FORMAT, Lock, LockedPackage, LockedSuite
-from crosswheel.building.mirrors import Mirror, choose, machine_mirrors
+from crosswheel.building.sources import kept
 from crosswheel.errors import DataError, FetchError, MachineError
 from crosswheel.planning.steps import LockStep
 from crosswheel.spec.models import Archive, Suite

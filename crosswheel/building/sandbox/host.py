@@ -1,6 +1,6 @@
 """The sandbox for those who are in a container already: namespaces of this machine, without an engine.
 
-``unshare`` makes namespaces for mounts, processes and the network; in them :mod:`crosswheel.building.sandbox_enter`
+``unshare`` makes namespaces for mounts, processes and the network; in them :mod:`crosswheel.building.sandbox.enter`
 puts the builder's root together with the mounts and starts the command there. So the network is off and inputs are
 read-only as in Docker, but memory and processes have no limit, and the machine's kernel settings and devices are seen:
 it is not hermetic, and says so.
@@ -87,7 +87,7 @@ class HostSandbox:
     def _own_processes(self) -> bool:
         """Whether a namespace of processes can be had too. A container engine masks parts of /proc; then the kernel
         refuses a fresh one."""
-        from crosswheel.building import sandbox_enter
+        from crosswheel.building.sandbox import enter as sandbox_enter
 
         with tempfile.TemporaryDirectory(prefix="crosswheel-") as stage:
             answers = []
@@ -118,7 +118,7 @@ def _not_permitted(why: str) -> MachineError:
 
 
 def _argv(container: Container, stage: Path, *, own_processes: bool) -> tuple[str, ...]:
-    from crosswheel.building import sandbox_enter
+    from crosswheel.building.sandbox import enter as sandbox_enter
 
     caller = os.geteuid()
     spec = {

@@ -13,8 +13,8 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from crosswheel.building.job import Cancelled, Job, Settings
-from crosswheel.building.kept import keep
-from crosswheel.building.places import MAX_BYTES, PlaceError
+from crosswheel.building.sources.kept import keep
+from crosswheel.building.sources.places import MAX_BYTES, PlaceError
 from crosswheel.digest import sha256_file
 from crosswheel.errors import FetchError, InputError, MachineError
 from crosswheel.planning.steps import FetchStep
@@ -93,7 +93,7 @@ def _from_place(place: Place, step: FetchStep, folder: Path, job: Job, archives:
     _judge(got, place.sha256 or step.sha256, job.settings)
     if place.member is None:
         return got
-    from crosswheel.building.unpack import take_member
+    from crosswheel.building.sources.unpack import take_member
 
     file = folder / step.file
     try:
@@ -108,19 +108,19 @@ def _from_place(place: Place, step: FetchStep, folder: Path, job: Job, archives:
 def _download(place: Place, step: FetchStep, dest: Path, job: Job, archives: Mapping[str, Archive]) -> None:
     scheme, _, rest = place.uri.partition(":")
     if scheme in ("https", "http"):
-        from crosswheel.building.places.http import download
+        from crosswheel.building.sources.places.http import download
 
         download(place.uri, dest, job.cancelled)
     elif scheme == "pypi":
-        from crosswheel.building.places.registries import from_pypi
+        from crosswheel.building.sources.places.registries import from_pypi
 
         from_pypi(rest, step.file, place.sha256 or step.sha256, dest, job)
     elif scheme == "npm":
-        from crosswheel.building.places.registries import from_npm
+        from crosswheel.building.sources.places.registries import from_npm
 
         from_npm(rest, dest, job)
     elif scheme == "deb-src":
-        from crosswheel.building.places.debian import from_debian
+        from crosswheel.building.sources.places.debian import from_debian
 
         from_debian(rest, step.file, dest, job, archives)
     else:
@@ -198,7 +198,7 @@ def _ask_mirror(mirror: str, sha256: str, dest: Path, job: Job) -> None:
     held = f"sha256/{sha256[:2]}/{sha256}"
     scheme = urlsplit(mirror).scheme
     if scheme in ("http", "https"):
-        from crosswheel.building.places.http import download
+        from crosswheel.building.sources.places.http import download
 
         download(f"{mirror.rstrip('/')}/{held}", dest, job.cancelled)
         return
@@ -213,6 +213,6 @@ def _ask_mirror(mirror: str, sha256: str, dest: Path, job: Job) -> None:
 
 def shown(place: str) -> str:
     """A place as it may be shown: a URL without its credentials."""
-    from crosswheel.building.places.http import without_credentials
+    from crosswheel.building.sources.places.http import without_credentials
 
     return without_credentials(place) if urlsplit(place).scheme in ("http", "https") else place

@@ -1,6 +1,6 @@
 """Gets one named file of a release through pip, as the machine configures it; nothing is built or run.
 
-    python -P -m crosswheel.building.pip_file NAME VERSION FILENAME SHA256 DEST
+    python -P -m crosswheel.building.sources.pip_file NAME VERSION FILENAME SHA256 DEST
 
 ``pip download`` would run an sdist's build backend to learn its metadata, and refuses wheels of other platforms. This
 module uses pip's own session, link collector and configuration (index, find-links, proxy, certificates, credentials),

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from crosswheel.building.deb import Alternative
-from crosswheel.building.hygiene import relative_target
+from crosswheel.building.debian.deb import Alternative
+from crosswheel.building.debian.hygiene import relative_target
 
 _FOLDERS = (
     ("dev", 0o755),
@@ -83,7 +83,8 @@ def _certificates(root: Path) -> Iterator[Made]:
     if parts and not bundle.exists():
         bundle.parent.mkdir(parents=True, exist_ok=True)
         bundle.write_bytes(b"".join(part.read_bytes().rstrip(b"\n") + b"\n" for part in parts))
-        yield Made("etc/ssl/certs/ca-certificates.crt", f"{len(parts)} certificates, as update-ca-certificates makes it")
+        why = f"{len(parts)} certificates, as update-ca-certificates makes it"
+        yield Made("etc/ssl/certs/ca-certificates.crt", why)
 
 
 def _links(root: Path, wishes: Iterable[Alternative]) -> Iterator[Made]:

@@ -9,8 +9,8 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Literal
 
-from crosswheel.building.engine import DEFAULT_HOST, data_root, ping, start_command
 from crosswheel.building.machine import Machine, Need, Seen, Status, System
+from crosswheel.building.sandbox.engine import DEFAULT_HOST, data_root, ping, start_command
 
 GIB = 1 << 30
 LEAST_DISK = 1 * GIB

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from crosswheel.building.aptrun import HELPER, AptRunner, apt_runner
+from crosswheel.building.debian.aptrun import HELPER, AptRunner, apt_runner
+from crosswheel.building.debian.mirrors import choose, dated, machine_mirrors
 from crosswheel.building.job import Job
-from crosswheel.building.mirrors import choose, dated, machine_mirrors
-from crosswheel.building.places import MAX_BYTES, PlaceError
+from crosswheel.building.sources.places import MAX_BYTES, PlaceError
 from crosswheel.errors import CrosswheelError
 from crosswheel.spec.models import Archive
 

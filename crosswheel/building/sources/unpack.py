@@ -12,7 +12,7 @@ import tempfile
 from contextlib import closing
 from pathlib import Path
 
-from crosswheel.building.archives import (
+from crosswheel.building.sources.archives import (
     LIMITS,
     LINK_LIMIT,
     Limits,

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from urllib.parse import quote, unquote
 
-from crosswheel.building.aptrun import HELPER, AptRunner
+from crosswheel.building.debian.aptrun import HELPER, AptRunner
 from crosswheel.building.job import Settings
 from crosswheel.spec.models import Archive
 
