@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from crosswheel.errors import InputError
@@ -20,11 +22,20 @@ def refusal(catalog: Catalog, **wishes: object) -> str:
     return str(caught.value)
 
 
-def test_an_alias_means_its_recipe_and_the_newest_release_is_the_default(catalog: Catalog) -> None:
+def test_an_alias_means_its_recipe(catalog: Catalog) -> None:
     resolution = resolve(Request(recipe="tree", target="rpi4"), catalog)
     assert resolution.recipe.name == "dm-tree"
-    assert resolution.release.version == catalog.releases("dm-tree")[0].version
     assert resolution.wheel_tag == "cp311-cp311-linux_aarch64"
+
+
+def test_the_recipes_default_else_the_newest_that_fits(data: Path) -> None:
+    asked = Request(recipe="dm-tree", target="rpi4")
+    assert resolve(asked, Catalog(data)).release.version == "0.1.5"
+    recipe = data / "recipes/dm-tree/recipe.toml"
+    recipe.write_text(recipe.read_text().replace('default = "0.1.5"\n', ""))
+    assert resolve(asked, Catalog(data)).release.version == "0.1.9"
+    old = Request(recipe="dm-tree", target="nanopi-m4")  # CPython 3.9, which 0.1.9 does not serve
+    assert resolve(old, Catalog(data)).release.version == "0.1.5"
 
 
 def test_underscores_and_capitals_are_the_same_name(catalog: Catalog) -> None:
@@ -32,7 +43,7 @@ def test_underscores_and_capitals_are_the_same_name(catalog: Catalog) -> None:
 
 
 def test_the_python_chooses_the_system(catalog: Catalog) -> None:
-    resolution = resolve(Request(recipe="wrapt", target="rk3588", python="3.13"), catalog)
+    resolution = resolve(Request(recipe="ml-dtypes", target="rk3588", python="3.13"), catalog)
     assert (resolution.sysroot.name, resolution.toolchain.gcc) == ("debian-13", "14")
 
 

@@ -58,6 +58,8 @@ def a_run(*commands: tuple[str, ...], outputs: tuple[str, ...] = ("*.whl",)) -> 
         mounts={"tools": "/opt/tools"},
         copies={"source": "/build/src"},
         outputs=outputs,
+        sized_env={"MAKEFLAGS": "-j{jobs}"},
+        sized_files={"/build/machine/rc": "memory {memory} and {jobs} jobs {kept}\n"},
     )
 
 
@@ -120,9 +122,9 @@ def test_the_container_sees_what_the_step_says(
         "HOME": "/build/home",
         "USER": "builder",
         "LOGNAME": "builder",
-        "CROSSWHEEL_JOBS": "3",
-        "CROSSWHEEL_MEMORY": "1234",
+        "MAKEFLAGS": "-j3",
     }
+    assert (job.work / "build/machine/rc").read_text() == "memory 1234 and 3 jobs {kept}\n"
     assert (job.work / "build/home").is_dir()
     assert log == ["$ make 'a b'", "building", "$ make install", "building"]
     assert (job.out / "x.whl").read_text() == "wheel"
