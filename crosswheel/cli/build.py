@@ -91,7 +91,7 @@ def build(
     planned = make_plan(catalog, resolve(request, catalog), source)
     store = Store(settings.store)
     result = run_plan(planned, catalog, store, settings, quiet=json)
-    _release(planned, result, Path(out), began, as_json=json)
+    _release(planned, result, store, Path(out), began, as_json=json)
 
 
 def make_plan(catalog: Catalog, resolution: Any, source: Sequence[str] = ()) -> Plan:
@@ -115,8 +115,8 @@ def run_plan(planned: Plan, catalog: Catalog, store: Store, settings: Settings, 
         return execute((planned.proof, planned.wheel), store, settings, runners(catalog, settings), screen)
 
 
-def _release(planned: Plan, result: Result, out: Path, began: float, *, as_json: bool) -> None:
-    from crosswheel.building.release import release
+def _release(planned: Plan, result: Result, store: Store, out: Path, began: float, *, as_json: bool) -> None:
+    from crosswheel.building.release import build_record, release
     from crosswheel.cli.console import show_proof
     from crosswheel.digest import sha256_file
     from crosswheel.proving.prove import Proof
@@ -127,7 +127,8 @@ def _release(planned: Plan, result: Result, out: Path, began: float, *, as_json:
     folder = planned.resolution.target.name
     if planned.resolution.cpu.name != planned.resolution.target.cpu:
         folder = f"{folder}/{planned.resolution.cpu.name}"
-    released = release(wheel, proof_path, passed=proof.passed, out=out, folder=folder)
+    record = build_record(planned, store)
+    released = release(wheel, proof_path, record, passed=proof.passed, out=out, folder=folder)
     if as_json:
         answer = {
             "wheel": str(released),
