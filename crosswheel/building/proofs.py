@@ -76,11 +76,6 @@ class Trial:
         return CheckSpec(script=self.script, tests=self.tests, timeout=self.timeout, wheels=tuple(sorted(self.wheels)))
 
 
-def check_wheels(inputs: Mapping[str, Path]) -> dict[str, Path]:
-    """The wheels that a check needs, among the inputs of a proof."""
-    return {role.removeprefix(CHECK_WHEEL): path for role, path in inputs.items() if role.startswith(CHECK_WHEEL)}
-
-
 def run_proof(step: ProofStep, inputs: Mapping[str, Path], job: Job, *, sandbox: Sandbox) -> None:
     """Judges the wheel of the input ``wheel`` and writes ``out/proof.json``; see
     :class:`crosswheel.planning.steps.ProofStep`. A wheel that fails is a result. ``StepError`` where the check cannot
@@ -92,20 +87,28 @@ def run_proof(step: ProofStep, inputs: Mapping[str, Path], job: Job, *, sandbox:
         wheels[0],
         Policy.model_validate(step.policy),
         target=TargetRoot(folder=inputs["root"], key=step.inputs["root"].key, emulator=inputs["emulator"]),
-        trial=Trial(
-            script=step.check,
-            tests=step.tests,
-            timeout=step.timeout,
-            source=inputs["source"],
-            wheels=check_wheels(inputs),
-        ),
+        trial=_trial(step, inputs),
         job=job,
         sandbox=sandbox,
-        built_here=True,
+        built_here=step.built_here,
     )
     proof.write(job.out / "proof.json")
     for line in proof_lines(proof):
         job.log(line)
+
+
+def _trial(step: ProofStep, inputs: Mapping[str, Path]) -> Trial | None:
+    if not step.check:
+        return None
+    return Trial(
+        script=step.check,
+        tests=step.tests,
+        timeout=step.timeout,
+        source=inputs["source"],
+        wheels={
+            role.removeprefix(CHECK_WHEEL): path for role, path in inputs.items() if role.startswith(CHECK_WHEEL)
+        },
+    )
 
 
 def verify_wheel(

@@ -90,7 +90,7 @@ def build(
     catalog = Catalog(DATA)
     planned = make_plan(catalog, resolve(request, catalog), source)
     store = Store(settings.store)
-    result = run_plan(planned, catalog, store, settings, quiet=json)
+    result = execute_all((planned.proof, planned.wheel), catalog, store, settings, quiet=json)
     _release(planned, result, store, Path(out), began, as_json=json)
 
 
@@ -101,18 +101,19 @@ def make_plan(catalog: Catalog, resolution: Any, source: Sequence[str] = ()) -> 
     return plan(resolution, catalog, rules=RULES, sources=local_sources(source))
 
 
-def run_plan(planned: Plan, catalog: Catalog, store: Store, settings: Settings, *, quiet: bool) -> Result:
-    """Executes a plan on this machine, which is set up first where something is lacking and the user agrees."""
+def execute_all(goals: Sequence[Step], catalog: Catalog, store: Store, settings: Settings, *, quiet: bool) -> Result:
+    """Executes steps on this machine, which is set up first where something is lacking and the user agrees."""
     from crosswheel.building.execute import execute
     from crosswheel.building.runners import runners
     from crosswheel.cli.console import Screen
 
-    if not store.has(planned.proof.key):
+    if not all(store.has(goal.key) for goal in goals):
         from crosswheel.cli.doctor import prepare_for_build
 
-        prepare_for_build(settings, {step.kind for step in planned.steps if not store.has(step.key)})
+        missing = {step.kind for goal in goals for step in goal.walk() if not store.has(step.key)}
+        prepare_for_build(settings, missing)
     with Screen(quiet=quiet) as screen:
-        return execute((planned.proof, planned.wheel), store, settings, runners(catalog, settings), screen)
+        return execute(goals, store, settings, runners(catalog, settings), screen)
 
 
 def _release(planned: Plan, result: Result, store: Store, out: Path, began: float, *, as_json: bool) -> None:

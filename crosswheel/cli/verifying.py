@@ -5,23 +5,21 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from zipfile import is_zipfile
 
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from packaging.version import Version
 
 from crosswheel.cli.asking import DEFAULT_TARGET
+from crosswheel.cli.build import execute_all
 from crosswheel.cli.settings import DATA, read_settings
+from crosswheel.digest import sha256_file
 from crosswheel.errors import InputError
-from crosswheel.planning.plan import emulator_step, release_tree, target_root_step, trial_inputs
-from crosswheel.planning.steps import Step
+from crosswheel.planning.plan import LocalSource, verification
+from crosswheel.planning.steps import ProofStep
+from crosswheel.proving.prove import RULES, Proof
 from crosswheel.spec.catalog import Catalog
 from crosswheel.spec.models import Cpu, Recipe, Release, System, Target
-from crosswheel.spec.policy import policy_for
-
-if TYPE_CHECKING:
-    from crosswheel.building.job import Settings
-    from crosswheel.proving.prove import Proof
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,13 +36,15 @@ class Verification:
 
 def verify_all(asked: Verification, *, as_json: bool) -> bool:
     """Judges every wheel and shows the proofs; whether all passed. Bad input is told before the first is judged."""
+    from crosswheel.building.store import Store
+
     catalog = Catalog(DATA)
     settings = read_settings()
+    store = Store(settings.store)
     target = catalog.target(asked.target or DEFAULT_TARGET)
-    for wheel in asked.wheels:
-        if not wheel.is_file():
-            raise InputError("there is no such wheel", where=str(wheel))
-    proofs = [_verify(wheel, asked, target, catalog, settings) for wheel in asked.wheels]
+    steps = [_step(wheel, asked, target, catalog) for wheel in asked.wheels]
+    result = execute_all(steps, catalog, store, settings, quiet=as_json)
+    proofs = [Proof.read(result.artefacts[step.key].path / "proof.json") for step in steps]
     if as_json:
         print(json.dumps({"proofs": [proof.as_json() for proof in proofs]}, indent=2))
     else:
@@ -55,63 +55,15 @@ def verify_all(asked: Verification, *, as_json: bool) -> bool:
     return all(proof.passed for proof in proofs)
 
 
-def _verify(wheel: Path, asked: Verification, target: Target, catalog: Catalog, settings: Settings) -> Proof:
-    import tempfile
-    import threading
-
-    from crosswheel.building.execute import execute
-    from crosswheel.building.job import Job
-    from crosswheel.building.proofs import TargetRoot, Trial, check_wheels, verify_wheel
-    from crosswheel.building.runners import runners
-    from crosswheel.building.sandbox import sandbox_for
-    from crosswheel.building.store import Store
-    from crosswheel.cli.console import Screen
-    from crosswheel.cli.doctor import prepare_for_build
-
+def _step(wheel: Path, asked: Verification, target: Target, catalog: Catalog) -> ProofStep:
+    if not wheel.is_file():
+        raise InputError("there is no such wheel", where=str(wheel))
+    if not is_zipfile(wheel):
+        raise InputError("this is no wheel: it is no zip archive", where=str(wheel), hint="fetch it again")
     system = _system(wheel, asked, target)
-    policy = policy_for(target, catalog.sysroot(system.sysroot), _cpu(asked, target, catalog), system.python)
     found = _release_of(wheel, asked.recipe, catalog)
-    steps: dict[str, Step] = {
-        "root": target_root_step(catalog, system.sysroot, target.arch, found[0] if found else None),
-        "emulator": emulator_step(catalog),
-    }
-    if found:
-        steps |= trial_inputs(found[0], release_tree(found[0], found[1], system, catalog))
-    prepare_for_build(settings)
-    store = Store(settings.store)
-    with Screen(quiet=True) as screen:
-        result = execute(tuple(steps.values()), store, settings, runners(catalog, settings), screen)
-    folders = {role: result.artefacts[step.key].path for role, step in steps.items()}
-    trial = None
-    if found:
-        recipe, release = found
-        trial = Trial(
-            script=catalog.check_script(recipe),
-            tests=release.tests,
-            timeout=recipe.check.timeout,
-            source=folders["source"],
-            wheels=check_wheels(folders),
-        )
-    with tempfile.TemporaryDirectory(prefix="verify-", dir=store.made("tmp")) as scratch:
-        out, work = Path(scratch, "out"), Path(scratch, "work")
-        out.mkdir()
-        work.mkdir()
-        job = Job(
-            key=steps["root"].key,
-            out=out,
-            work=work,
-            settings=settings,
-            log=lambda _line: None,
-            cancelled=threading.Event(),
-        )
-        return verify_wheel(
-            wheel,
-            policy,
-            target=TargetRoot(folder=folders["root"], key=steps["root"].key, emulator=folders["emulator"]),
-            trial=trial,
-            job=job,
-            sandbox=sandbox_for(settings),
-        )
+    local = LocalSource(path=str(wheel.absolute()), sha256=sha256_file(wheel), folder=False)
+    return verification(local, catalog, target, system, _cpu(asked, target, catalog), found, rules=RULES)
 
 
 def _cpu(asked: Verification, target: Target, catalog: Catalog) -> Cpu:

@@ -36,7 +36,7 @@ from crosswheel.planning.toolchains import (
     values_of,
 )
 from crosswheel.spec.catalog import Catalog
-from crosswheel.spec.models import Arch, External, Recipe, Release, Requirement, Source, Sysroot, System
+from crosswheel.spec.models import Arch, Cpu, External, Recipe, Release, Requirement, Source, Sysroot, System, Target
 from crosswheel.spec.policy import policy_for
 
 REQUIRES = "/requires"
@@ -328,4 +328,37 @@ def _proof_step(
         tests=resolution.release.tests,
         timeout=recipe.check.timeout,
         rules=rules,
+        built_here=True,
+    )
+
+
+def verification(
+    wheel: LocalSource,
+    catalog: Catalog,
+    target: Target,
+    system: System,
+    cpu: Cpu,
+    found: tuple[Recipe, Release] | None,
+    *,
+    rules: Mapping[str, int],
+) -> ProofStep:
+    """The proof of a wheel from anywhere, with the check of the release that it is (``found``), if it is one."""
+    recipe = found[0] if found else None
+    tree = release_tree(*found, system, catalog) if found else None
+    policy = policy_for(target, catalog.sysroot(system.sysroot), cpu, system.python)
+    local = LocalStep(name="take the wheel", path=wheel.path, sha256=wheel.sha256, folder=False)
+    return ProofStep(
+        name=f"prove {local.file} on {cpu.qemu}",
+        inputs={
+            "wheel": local,
+            "root": target_root_step(catalog, system.sysroot, target.arch, recipe),
+            "emulator": emulator_step(catalog),
+            **(trial_inputs(recipe, tree) if recipe and tree else {}),
+        },
+        policy=policy.model_dump(mode="json"),
+        check=catalog.check_script(recipe) if recipe else "",
+        tests=found[1].tests if found else 0,
+        timeout=recipe.check.timeout if recipe else 0,
+        rules=rules,
+        built_here=False,
     )

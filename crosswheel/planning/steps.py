@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import PurePosixPath
 from typing import ClassVar
 
 from crosswheel.digest import Json, sha256_bytes, sha256_json
@@ -75,17 +76,25 @@ class FetchStep(Step):
 
 @dataclass(frozen=True, kw_only=True)
 class LocalStep(Step):
-    """Takes a file or a folder that the user gave by ``--source``. Result: ``out/<file>``, or the folder's copy in
-    ``out/``. ``sha256`` is that of the file, or of the tree (:func:`crosswheel.digest.sha256_tree`)."""
+    """Takes a file or a folder that the user named. Result: ``out/<file>``, or the folder's copy in ``out/``.
+
+    ``sha256`` is that of the file, or of the tree (:func:`crosswheel.digest.sha256_tree`).
+    """
 
     kind: ClassVar[str] = "local"
+    schema: ClassVar[int] = 2
 
     path: str
     sha256: str
     folder: bool
 
+    @property
+    def file(self) -> str:
+        """The file's name, which says what it is; empty for a folder, whose name says nothing."""
+        return "" if self.folder else PurePosixPath(self.path).name
+
     def fields(self) -> dict[str, Json]:
-        return {"sha256": self.sha256, "folder": self.folder}
+        return {"sha256": self.sha256, "file": self.file}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -243,16 +252,19 @@ class ProofStep(Step):
     Inputs: ``wheel``, ``root`` (the target's runtime root), ``emulator`` (a root with qemu-user), ``source`` (the
     release's patched tree, with its tests), and wheels that the check needs, each unpacked. ``policy`` is the JSON of a
     :class:`crosswheel.spec.policy.Policy`. ``check`` is the text of the check's script, ``tests`` how many tests must
-    pass, ``timeout`` in seconds. A failing proof is a result like any other: the step succeeds.
+    pass, ``timeout`` in seconds; with an empty ``check`` nothing is run, and ``source`` is not there. ``built_here``
+    says that crosswheel built the wheel. A failing proof is a result like any other: the step succeeds.
     """
 
     kind: ClassVar[str] = "proof"
+    schema: ClassVar[int] = 2
 
     policy: Mapping[str, Json]
     check: str
     tests: int
     timeout: int
     rules: Mapping[str, int]
+    built_here: bool
 
     def fields(self) -> dict[str, Json]:
         return {
@@ -261,4 +273,5 @@ class ProofStep(Step):
             "tests": self.tests,
             "timeout": self.timeout,
             "rules": dict(self.rules),
+            "built_here": self.built_here,
         }

@@ -177,6 +177,7 @@ def prover(catalog: Catalog, store: Store, wheels: Path, tmp_path: Path) -> Prov
             tests=tests,
             timeout=timeout,
             rules=RULES,
+            built_here=True,
         )
         settings = Settings(store=store.root, sandbox=sandbox)
         done = execute(step, store, settings, runners(catalog, settings), Quiet())

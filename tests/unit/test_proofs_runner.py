@@ -92,6 +92,7 @@ def bench(tmp_path: Path) -> Bench:
         tests=2,
         timeout=1,
         rules=RULES,
+        built_here=True,
     )
     job = Job(
         key=step.key,
