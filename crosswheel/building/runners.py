@@ -15,16 +15,16 @@ Runner = Callable[[Any, Mapping[str, Path], Job], None]
 
 def runners(catalog: Catalog, settings: Settings) -> Mapping[type[steps.Step], Runner]:
     """The runners of all kinds of step, with the archives of ``catalog`` and the sandbox of ``settings``."""
+    return {**_getting(catalog), **_writing(), **_running(settings)}
+
+
+def _getting(catalog: Catalog) -> dict[type[steps.Step], Runner]:
+    """Those that reach the network."""
 
     def fetch(step: steps.FetchStep, inputs: Mapping[str, Path], job: Job) -> None:
         from crosswheel.building.sources.fetch import run_fetch
 
         run_fetch(step, inputs, job, archives=catalog.archives)
-
-    def local(step: steps.LocalStep, inputs: Mapping[str, Path], job: Job) -> None:
-        from crosswheel.building.runs import run_local
-
-        run_local(step, inputs, job)
 
     def lock(step: steps.LockStep, inputs: Mapping[str, Path], job: Job) -> None:
         from crosswheel.building.debian.apt import run_lock
@@ -36,6 +36,17 @@ def runners(catalog: Catalog, settings: Settings) -> Mapping[type[steps.Step], R
 
         run_root(step, inputs, job, archives=catalog.archives)
 
+    return {steps.FetchStep: fetch, steps.LockStep: lock, steps.RootStep: root}
+
+
+def _writing() -> dict[type[steps.Step], Runner]:
+    """Those that work on files of this machine."""
+
+    def local(step: steps.LocalStep, inputs: Mapping[str, Path], job: Job) -> None:
+        from crosswheel.building.runs import run_local
+
+        run_local(step, inputs, job)
+
     def tree(step: steps.TreeStep, inputs: Mapping[str, Path], job: Job) -> None:
         from crosswheel.building.sources.patch import run_tree
 
@@ -46,16 +57,22 @@ def runners(catalog: Catalog, settings: Settings) -> Mapping[type[steps.Step], R
 
         run_files(step, inputs, job)
 
+    def wheel(step: steps.WheelStep, inputs: Mapping[str, Path], job: Job) -> None:
+        from crosswheel.building.wheels import run_wheel
+
+        run_wheel(step, inputs, job)
+
+    return {steps.LocalStep: local, steps.TreeStep: tree, steps.FilesStep: files, steps.WheelStep: wheel}
+
+
+def _running(settings: Settings) -> dict[type[steps.Step], Runner]:
+    """Those that run commands in the sandbox."""
+
     def run(step: steps.RunStep, inputs: Mapping[str, Path], job: Job) -> None:
         from crosswheel.building.runs import run_run
         from crosswheel.building.sandbox import sandbox_for
 
         run_run(step, inputs, job, sandbox=sandbox_for(settings))
-
-    def wheel(step: steps.WheelStep, inputs: Mapping[str, Path], job: Job) -> None:
-        from crosswheel.building.wheels import run_wheel
-
-        run_wheel(step, inputs, job)
 
     def proof(step: steps.ProofStep, inputs: Mapping[str, Path], job: Job) -> None:
         from crosswheel.building.proofs import run_proof
@@ -63,14 +80,4 @@ def runners(catalog: Catalog, settings: Settings) -> Mapping[type[steps.Step], R
 
         run_proof(step, inputs, job, sandbox=sandbox_for(settings))
 
-    return {
-        steps.FetchStep: fetch,
-        steps.LocalStep: local,
-        steps.LockStep: lock,
-        steps.RootStep: root,
-        steps.TreeStep: tree,
-        steps.FilesStep: files,
-        steps.RunStep: run,
-        steps.WheelStep: wheel,
-        steps.ProofStep: proof,
-    }
+    return {steps.RunStep: run, steps.ProofStep: proof}

@@ -87,6 +87,9 @@ def _rest_of(machine: ParseMachine) -> RestArgument | None:
     return None
 
 
+_HELP = ("--help", "-h")
+
+
 def teach_parser() -> None:
     """Lets Invoke's parser give further words to a task that takes them. Doing it twice changes nothing."""
     handle = ParseMachine.handle
@@ -95,6 +98,8 @@ def teach_parser() -> None:
 
     def handle_rest(machine: ParseMachine, token: str) -> None:
         context = machine.context
+        if context is not None and token in _HELP and not machine.waiting_for_flag_value:
+            context.positional_args.clear()  # else `--help` would be eaten as the first of them
         plain = (
             machine.current_state != "unknown"
             and context is not None

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from invoke.context import Context
+
+from crosswheel.cli.arguments import Task, task
 from crosswheel.digest import sha256_file, sha256_tree
 from crosswheel.errors import InputError
 from crosswheel.planning.plan import LocalSource
@@ -26,19 +33,27 @@ PACKAGE_HELP = {
 }
 
 
-def request_of(
-    *,
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What the options of a package say: the request, and the sources that the user gave, hashed."""
+
+    request: Request
+    sources: Mapping[str, LocalSource]
+
+
+def _options(
     package: str,
-    target: str | None,
-    version: str | None,
-    python: str | None,
-    cpu: str | None,
-    feature: Iterable[str],
-    cuda: bool,
-    no_avx: bool,
-    tool: Iterable[str],
-) -> Request:
-    """The request that the options make. Raises ``InputError`` for options that contradict each other."""
+    target: str | None = None,
+    version: str | None = None,
+    python: str | None = None,
+    cpu: str | None = None,
+    feature: Sequence[str] = (),
+    cuda: bool = False,
+    no_avx: bool = False,
+    tool: Sequence[str] = (),
+    source: Sequence[str] = (),
+) -> Asked:
+    """What every task that names a package takes. Raises ``InputError`` for options that contradict each other."""
     features: dict[str, bool] = {}
     wishes = [*feature, *(["cuda"] if cuda else []), *([f"no-{AVX}"] if no_avx else [])]
     for wish in wishes:
@@ -46,7 +61,7 @@ def request_of(
         if features.get(name, wanted) is not wanted:
             raise InputError(f"the feature {name!r} is asked for and refused at once", where=f"--feature {wish}")
         features[name] = wanted
-    return Request(
+    request = Request(
         recipe=package,
         target=target or DEFAULT_TARGET,
         version=version,
@@ -55,9 +70,34 @@ def request_of(
         features=features,
         tools=dict(_pair(text, "--tool", "bazel=2.1.0") for text in tool),
     )
+    return Asked(request=request, sources=_local_sources(source))
 
 
-def local_sources(given: Iterable[str]) -> dict[str, LocalSource]:
+_LISTS = ("feature", "tool", "source")
+
+
+def package_task(*, help: Mapping[str, str], name: str | None = None) -> Callable[[Callable[..., None]], Task]:
+    """A task whose function takes the context and an :class:`Asked`; on the command line the options of a package
+    stand in the place of the latter."""
+
+    def decorate(function: Callable[..., None]) -> Task:
+        own = inspect.signature(function).parameters
+        asked = inspect.signature(_options).parameters
+        context = next(iter(own.values()))
+        rest = [parameter for parameter in own.values() if parameter.name not in (context.name, "asked")]
+
+        @functools.wraps(function)
+        def body(context: Context, **options: Any) -> None:
+            function(context, _options(**{name: options.pop(name) for name in asked}), **options)
+
+        signature = inspect.Signature([context, *asked.values(), *rest])
+        body.__dict__["__signature__"] = signature
+        return task(name=name, iterable=_LISTS, help={**PACKAGE_HELP, **help})(body)
+
+    return decorate
+
+
+def _local_sources(given: Iterable[str]) -> dict[str, LocalSource]:
     """The sources of ``--source NAME=PATH``, hashed."""
     sources: dict[str, LocalSource] = {}
     for text in given:

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 from invoke.context import Context
 from invoke.exceptions import Exit
 
-from crosswheel.cli.arguments import task
-from crosswheel.cli.asking import PACKAGE_HELP, local_sources, request_of
+from crosswheel.cli.asking import Asked, package_task
 from crosswheel.cli.settings import DATA, read_settings
 from crosswheel.planning.plan import Plan, plan
 from crosswheel.planning.resolve import resolve
@@ -25,10 +24,8 @@ if TYPE_CHECKING:
     from crosswheel.building.store import Store
 
 
-@task(
-    iterable=["feature", "tool", "source"],
+@package_task(
     help={
-        **PACKAGE_HELP,
         "out": "Where released wheels go (default: dist).",
         "jobs": "How many compilers run at once (default: the number of processors).",
         "memory": "Limit of the build's container in GiB (default: 80 % of the machine's memory).",
@@ -41,16 +38,7 @@ if TYPE_CHECKING:
 )
 def build(
     _context: Context,
-    package: str,
-    target: str | None = None,
-    version: str | None = None,
-    python: str | None = None,
-    cpu: str | None = None,
-    feature: Sequence[str] = (),
-    cuda: bool = False,
-    no_avx: bool = False,
-    tool: Sequence[str] = (),
-    source: Sequence[str] = (),
+    asked: Asked,
     out: str = "dist",
     jobs: int = 0,
     memory: float = 0.0,
@@ -68,17 +56,6 @@ def build(
     from crosswheel.building.store import Store
 
     began = time.monotonic()
-    request = request_of(
-        package=package,
-        target=target,
-        version=version,
-        python=python,
-        cpu=cpu,
-        feature=feature,
-        cuda=cuda,
-        no_avx=no_avx,
-        tool=tool,
-    )
     settings = read_settings(
         jobs=jobs or None,
         memory=memory or None,
@@ -88,17 +65,17 @@ def build(
         keep_failed=keep_failed,
     )
     catalog = Catalog(DATA)
-    planned = make_plan(catalog, resolve(request, catalog), source)
+    planned = make_plan(catalog, asked)
     store = Store(settings.store)
     result = execute_all((planned.proof, planned.wheel), catalog, store, settings, quiet=json)
     _release(planned, result, store, Path(out), began, as_json=json)
 
 
-def make_plan(catalog: Catalog, resolution: Any, source: Sequence[str] = ()) -> Plan:
-    """The plan of a resolution with this version's rules of proof."""
+def make_plan(catalog: Catalog, asked: Asked) -> Plan:
+    """The plan of what was asked, with this version's rules of proof."""
     from crosswheel.proving.prove import RULES
 
-    return plan(resolution, catalog, rules=RULES, sources=local_sources(source))
+    return plan(resolve(asked.request, catalog), catalog, rules=RULES, sources=asked.sources)
 
 
 def execute_all(goals: Sequence[Step], catalog: Catalog, store: Store, settings: Settings, *, quiet: bool) -> Result:
@@ -155,41 +132,13 @@ def _step_json(item: Any) -> Mapping[str, object]:
     }
 
 
-@task(
-    name="plan",
-    iterable=["feature", "tool", "source"],
-    help={**PACKAGE_HELP, "json": "Print one JSON object on stdout."},
-)
-def plan_task(
-    _context: Context,
-    package: str,
-    target: str | None = None,
-    version: str | None = None,
-    python: str | None = None,
-    cpu: str | None = None,
-    feature: Sequence[str] = (),
-    cuda: bool = False,
-    no_avx: bool = False,
-    tool: Sequence[str] = (),
-    source: Sequence[str] = (),
-    json: bool = False,
-) -> None:
+@package_task(name="plan", help={"json": "Print one JSON object on stdout."})
+def plan_task(_context: Context, asked: Asked, json: bool = False) -> None:
     """Show the steps of a build with their keys, inputs and what is in the store; build nothing."""
     from crosswheel.building.store import Store
 
-    request = request_of(
-        package=package,
-        target=target,
-        version=version,
-        python=python,
-        cpu=cpu,
-        feature=feature,
-        cuda=cuda,
-        no_avx=no_avx,
-        tool=tool,
-    )
     catalog = Catalog(DATA)
-    planned = make_plan(catalog, resolve(request, catalog), source)
+    planned = make_plan(catalog, asked)
     store = Store(read_settings().store)
     if json:
         print_json(plan_json(planned, store))

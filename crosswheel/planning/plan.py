@@ -29,6 +29,7 @@ from crosswheel.planning.toolchains import (
     DEB_ARCH,
     EXTERNALS,
     HOST_ARCH,
+    REQUIRES,
     SYSROOT,
     TOOLCHAIN,
     Paths,
@@ -38,8 +39,6 @@ from crosswheel.planning.toolchains import (
 from crosswheel.spec.catalog import Catalog
 from crosswheel.spec.models import Arch, Cpu, External, Recipe, Release, Requirement, Source, Sysroot, System, Target
 from crosswheel.spec.policy import policy_for
-
-REQUIRES = "/requires"
 
 CHECK_WHEEL = "check wheel "
 """What the role of a wheel that a check needs begins with, among the inputs of a :class:`ProofStep`."""

@@ -14,6 +14,7 @@ SYSROOT = "/sysroot"
 TOOLCHAIN = "/toolchain"
 BUILD = "/build"
 EXTERNALS = "/externals"
+REQUIRES = "/requires"
 
 HOST_ARCH: Arch = "x86_64"
 """The architecture of the builders."""
@@ -58,7 +59,7 @@ def values_of(system: System, toolchain: Toolchain, cpu: Cpu, arch: Arch, paths:
         "sysroot": paths.sysroot,
         "toolchain": paths.toolchain,
         # No path of the build is to reach the wheel, by __FILE__ or by debug information.
-        "prefix_map": [(BUILD, "."), (EXTERNALS, "external"), (paths.sysroot, "")],
+        "prefix_map": [(BUILD, "."), (EXTERNALS, "external"), (REQUIRES, "requires"), (paths.sysroot, "")],
     }
 
 
