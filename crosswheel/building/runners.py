@@ -36,7 +36,12 @@ def _getting(catalog: Catalog) -> dict[type[steps.Step], Runner]:
 
         run_root(step, inputs, job, archives=catalog.archives)
 
-    return {steps.FetchStep: fetch, steps.LockStep: lock, steps.RootStep: root}
+    def image(step: steps.ImageStep, inputs: Mapping[str, Path], job: Job) -> None:
+        from crosswheel.building.sandbox.images import run_image
+
+        run_image(step, inputs, job)
+
+    return {steps.FetchStep: fetch, steps.LockStep: lock, steps.RootStep: root, steps.ImageStep: image}
 
 
 def _writing() -> dict[type[steps.Step], Runner]:

@@ -29,6 +29,7 @@ PACKAGE_HELP = {
     "cuda": "The same as --feature cuda.",
     "no-avx": "The same as --feature no-avx: nothing above SSE2 on x86_64.",
     "tool": "Choose a tool's version, such as --tool bazel=2.1.0. May be given several times.",
+    "builder-from": "IMAGE@sha256:…: make the builder from this image (default: from Debian's packages alone).",
     "source": "NAME=PATH: take a source from a file or folder of yours. May be given several times.",
 }
 
@@ -52,6 +53,7 @@ def _options(
     no_avx: bool = False,
     tool: Sequence[str] = (),
     source: Sequence[str] = (),
+    builder_from: str | None = None,
 ) -> Asked:
     """What every task that names a package takes. Raises ``InputError`` for options that contradict each other."""
     features: dict[str, bool] = {}
@@ -69,6 +71,7 @@ def _options(
         cpu=cpu,
         features=features,
         tools=dict(_pair(text, "--tool", "bazel=2.1.0") for text in tool),
+        builder_from=builder_from,
     )
     return Asked(request=request, sources=_local_sources(source))
 

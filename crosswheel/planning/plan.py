@@ -10,11 +10,12 @@ from packaging.specifiers import SpecifierSet
 from crosswheel.digest import Json
 from crosswheel.errors import InputError
 from crosswheel.planning.backends import SOURCE, SOURCE_DATE_EPOCH, TOOLS, Backend, bazel, cmake, pep517
-from crosswheel.planning.render import Renderer
+from crosswheel.planning.render import Renderer, renderer_of
 from crosswheel.planning.resolve import Resolution
 from crosswheel.planning.steps import (
     FetchStep,
     FilesStep,
+    ImageStep,
     LocalStep,
     LockStep,
     PatchText,
@@ -213,10 +214,14 @@ def sysroot_step(catalog: Catalog, name: str, arch: Arch) -> RootStep:
     return root_step(catalog, sysroot, arch, sysroot.development, f"sysroot {name} {arch}", lock)
 
 
-def builder_step(catalog: Catalog, name: str, arch: Arch) -> RootStep:
-    """The root in which a toolchain's builds for ``arch`` run."""
+def builder_step(catalog: Catalog, name: str, arch: Arch, image: str | None = None) -> Step:
+    """The root in which a toolchain's builds for ``arch`` run; ``image``, by digest, is what it is made ``FROM``."""
     toolchain = catalog.toolchain(name)
     packages = (*toolchain.packages, *toolchain.cross[arch])
+    if image:
+        values = {"image": image, "packages": sorted(packages)}
+        text = Renderer(catalog).render("dockerfile/builder.j2", values)
+        return ImageStep(name=f"build builder {name} {arch} from {image[:40]}", image=image, dockerfile=text)
     lock = f"{name}-{DEB_ARCH[arch]}-builder"
     return root_step(catalog, catalog.sysroot(toolchain.sysroot), HOST_ARCH, packages, f"builder {name} {arch}", lock)
 
@@ -242,13 +247,15 @@ def emulator_step(catalog: Catalog) -> RootStep:
 def _compile_step(
     resolution: Resolution, catalog: Catalog, given: Mapping[str, LocalSource], source: TreeStep
 ) -> RunStep:
-    renderer = Renderer(catalog)
+    renderer = renderer_of(catalog)
     release = resolution.release
     values = values_of(resolution.system, resolution.toolchain, resolution.cpu, resolution.target.arch, Paths())
     external_paths = {external.name: f"{EXTERNALS}/{external.name}" for external in release.externals}
     compilation = _BACKENDS[release.backend](resolution, renderer, values, external_paths)
     inputs: dict[str, Step] = {
-        "builder": builder_step(catalog, resolution.toolchain.name, resolution.target.arch),
+        "builder": builder_step(
+            catalog, resolution.toolchain.name, resolution.target.arch, resolution.builder_from
+        ),
         "sysroot": sysroot_step(catalog, resolution.sysroot.name, resolution.target.arch),
         "toolchain": FilesStep(
             name=f"render toolchain {resolution.target.name}",

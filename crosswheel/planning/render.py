@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined, TemplateError
@@ -37,6 +38,11 @@ def _strings(values: object) -> str:
     return json.dumps([str(value) for value in values])
 
 
+def _arguments(values: object) -> str:
+    """For the exec form of a Dockerfile's instruction: strings, with commas between them."""
+    return _strings(values)[1:-1]
+
+
 def _cmake(value: object) -> str:
     """For CMake: a quoted argument."""
     text = str(value)
@@ -50,7 +56,15 @@ def _meson(value: object) -> str:
     return "'" + str(value).replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
-_FILTERS = {"sh": _sh, "words": _words, "string": _string, "strings": _strings, "cmake": _cmake, "meson": _meson}
+_FILTERS = {
+    "sh": _sh,
+    "words": _words,
+    "string": _string,
+    "strings": _strings,
+    "arguments": _arguments,
+    "cmake": _cmake,
+    "meson": _meson,
+}
 
 
 class Renderer:
@@ -76,3 +90,9 @@ class Renderer:
             line = getattr(error, "lineno", None)
             where = f"toolchains/templates/{template}" + (f":{line}" if line else "")
             raise DataError("this template cannot be rendered", where=where, why=str(error)) from error
+
+
+@lru_cache(maxsize=1)
+def renderer_of(catalog: Catalog) -> Renderer:
+    """The renderer of a catalog, the same each time: compiling the templates is most of what a plan costs."""
+    return Renderer(catalog)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -12,13 +13,16 @@ from crosswheel.errors import InputError
 from crosswheel.spec.catalog import Catalog, unknown
 from crosswheel.spec.models import BazelTool, Cpu, Patch, Recipe, Release, Sysroot, System, Target, Toolchain
 
+_DIGEST = re.compile(r"^([a-z0-9][a-z0-9._/:-]*@)?sha256:[0-9a-f]{64}$")
+
 AVX = "avx"
 """The one feature that every recipe has: it chooses the baseline of an x86_64 target."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What the user typed. ``features`` maps a feature to on or off; ``tools`` a tool (``bazel``) to a version."""
+    """What the user typed. ``features`` maps a feature to on or off, ``tools`` a tool (``bazel``) to a version;
+    ``builder_from`` is an image by digest, of which the builder is made instead of packages alone."""
 
     recipe: str
     target: str
@@ -27,6 +31,7 @@ class Request:
     cpu: str | None = None
     features: Mapping[str, bool] = field(default_factory=dict)
     tools: Mapping[str, str] = field(default_factory=dict)
+    builder_from: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +47,7 @@ class Resolution:
     cpu: Cpu
     features: frozenset[str]
     bazel: BazelTool | None
+    builder_from: str | None
     patches: tuple[Patch, ...]
 
     @property
@@ -67,6 +73,8 @@ def resolve(request: Request, catalog: Catalog) -> Resolution:
         reasons.extend(_nearest(catalog.releases(recipe.name), target))
     release = chosen[0] if chosen else releases[0]
     bazel = _bazel(request, recipe, release, catalog, reasons)
+    if request.builder_from and not _DIGEST.search(request.builder_from):
+        reasons.append(f"--builder-from {request.builder_from} is no image by digest (IMAGE@sha256:…)")
     if reasons or chosen is None or cpu is None:
         raise _refused(request, recipe, target, reasons)
     release, system = chosen
@@ -80,6 +88,7 @@ def resolve(request: Request, catalog: Catalog) -> Resolution:
         cpu=cpu,
         features=features,
         bazel=bazel,
+        builder_from=request.builder_from,
         patches=(),
     )
     return _with_patches(resolution, catalog)

@@ -139,6 +139,20 @@ class RootStep(Step):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ImageStep(Step):
+    """Builds a Dockerfile and takes the files of the image. Result: ``out/`` is the root, as :class:`RootStep` makes
+    it. ``image`` is what it is ``FROM``, by digest."""
+
+    kind: ClassVar[str] = "image"
+
+    image: str
+    dockerfile: str
+
+    def fields(self) -> dict[str, Json]:
+        return {"dockerfile": self.dockerfile}
+
+
+@dataclass(frozen=True, kw_only=True)
 class PatchText:
     """A patch as it is applied."""
 

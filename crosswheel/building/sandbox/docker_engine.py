@@ -42,6 +42,11 @@ def store_label(store: Path) -> str:
     return sha256_bytes(str(store.absolute()).encode())[:16]
 
 
+def image_name(root: Path, root_key: str) -> str:
+    """The name under which the engine has the image of an extracted root, once a step has run in it."""
+    return f"{REPOSITORY}:{root_key[:24]}-{_fingerprint(root)}"
+
+
 class DockerSandbox:
     """See :class:`crosswheel.building.sandbox.Sandbox`. ``store`` is the store's folder, ``host`` the engine's
     address, by default what the environment says (``DOCKER_HOST``), else the local socket. ``seconds`` is how long to
@@ -99,8 +104,8 @@ class DockerSandbox:
         from docker.errors import ImageNotFound
         from filelock import FileLock
 
-        tag = f"{container.root_key[:24]}-{_fingerprint(container.root)}"
-        name = f"{REPOSITORY}:{tag}"
+        name = image_name(container.root, container.root_key)
+        tag = name.rpartition(":")[2]
         locks = self._store / "locks"
         locks.mkdir(parents=True, exist_ok=True)
         with FileLock(locks / f"image-{tag}.lock"), docker_errors.translated("importing the builder's root"):
