@@ -23,18 +23,14 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from crosswheel.building import manifest
 from crosswheel.building.job import Cancelled
 from crosswheel.digest import sha256_json
 from crosswheel.errors import InputError, MachineError
 from crosswheel.planning.steps import Step
-
-if TYPE_CHECKING:
-    from crosswheel.building.cleaning import Removed
 
 _KEY_DIGITS = 64
 _POLL_SECONDS = 0.2
@@ -154,7 +150,7 @@ class Store:
         return Artefact(key=key, path=folder / "out", meta=meta)
 
     def touch(self, key: str) -> None:
-        """Says that the artefact was used now: :meth:`clean` removes the least recently used first."""
+        """Says that the artefact was used now: :func:`crosswheel.building.cleaning.clean` removes the least recently used first."""
         os.utime(self.path(key) / "meta.json")
 
     def set_aside(self, key: str) -> Path | None:
@@ -299,12 +295,6 @@ class Store:
         failed = {path.name: path for path in (self.root / "failed").glob("*")}
         stored = {path.name: path for path in (self.root / "artefacts").glob("*/*")}
         return {key: path for key, path in (running | failed | stored).items() if len(key) == _KEY_DIGITS}
-
-    def clean(self, older_than: timedelta | None, max_bytes: int | None, now: float) -> tuple[Removed, ...]:
-        """See :func:`crosswheel.building.cleaning.clean`."""
-        from crosswheel.building.cleaning import clean
-
-        return clean(self, older_than, max_bytes, now)
 
     # --- inside ----------------------------------------------------------------------------------------------------
 

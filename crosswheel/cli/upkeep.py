@@ -48,14 +48,15 @@ def parse_size(text: str) -> int:
 def clean(_context: Context, older_than: str | None = None, max_size: str | None = None, all: bool = False) -> None:
     """Remove leftovers of killed and failed builds from the store; with options, artefacts as well."""
     from crosswheel.building.sandbox import remove_images
-    from crosswheel.building.store import Store
+    from crosswheel.building.cleaning import clean
+from crosswheel.building.store import Store
 
     if all and (older_than or max_size):
         raise InputError("--all leaves nothing for --older-than or --max-size to choose", hint="give one of them")
     store = Store(read_settings().store)
     age = parse_duration(older_than) if older_than else None
     cap = 0 if all else parse_size(max_size) if max_size else None
-    removed = store.clean(age, cap, time.time())
+    removed = clean_store(store, age, cap, time.time())
     for item in removed:
         print(f"removed {item.name or item.path.name} ({item.bytes / 2**20:.1f} MiB)")
     print(f"{len(removed)} removed, {sum(item.bytes for item in removed) / 2**20:.1f} MiB freed in {store.root}")

@@ -19,6 +19,7 @@ import docker
 import pytest
 from busybox import make_root
 
+from crosswheel.building.cleaning import clean
 from crosswheel.building.diagnose import OUT_OF_MEMORY, diagnose
 from crosswheel.building.execute import Runner, execute
 from crosswheel.building.job import Cancelled, Container, Job, Mount, Settings
@@ -73,7 +74,7 @@ def own(tmp_path: Path, engine: Any) -> Iterator[Store]:
     yield made
     for container in containers(engine, made):
         container.remove(force=True)
-    made.clean(None, 0, time.time())
+    clean(made, None, 0, time.time())
     remove_images(made)
 
 
@@ -430,7 +431,7 @@ def test_a_full_disk_is_said_to_be_one(root: Path, tmp_path: Path) -> None:
         assert store.has(ROOT.key) and not store.has(step.key)
         assert list((store.root / "tmp").iterdir()) == []
     finally:
-        store.clean(None, 0, time.time())
+        clean(store, None, 0, time.time())
         remove_images(store)
         subprocess.run(("umount", str(disk)), check=True)
 

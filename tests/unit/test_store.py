@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from crosswheel.building import manifest
+from crosswheel.building.cleaning import clean
 from crosswheel.building.store import Store, remove
 from crosswheel.errors import InputError, MachineError
 from crosswheel.planning.steps import FilesStep, RenderedFile
@@ -244,7 +245,7 @@ def test_clean_by_age(tmp_path: Path) -> None:
         put(store, step)
         age(store, step, days * DAY, now)
     store.touch(used.key)
-    removed = store.clean(timedelta(days=7), None, now)
+    removed = clean(store, timedelta(days=7), None, now)
     assert [(item.key, item.name, item.bytes) for item in removed] == [(old.key, old.name, 8)]
     assert [store.has(step.key) for step in (old, young, used)] == [False, True, True]
     assert list((tmp_path / "tmp").iterdir()) == []
@@ -256,10 +257,10 @@ def test_clean_by_size_takes_the_least_recently_used_first(tmp_path: Path) -> No
     for i, step in enumerate(steps):
         put(store, step, {"f": "x" * 100})
         age(store, step, (i + 1) * DAY, now)
-    removed = store.clean(None, 250, now)
+    removed = clean(store, None, 250, now)
     assert [item.key for item in removed] == [steps[3].key, steps[2].key]
-    assert store.clean(None, 250, now) == ()
-    store.clean(None, 0, now)
+    assert clean(store, None, 250, now) == ()
+    clean(store, None, 0, now)
     assert not any(store.has(step.key) for step in steps)
 
 
@@ -269,11 +270,11 @@ def test_clean_spares_what_is_made_or_used(tmp_path: Path) -> None:
     other = Store(tmp_path)
     with store.use(step.key), store.hold(making.key):
         building = store.open_tmp(making)
-        assert other.clean(None, 0, time.time()) == ()
+        assert clean(other, None, 0, time.time()) == ()
         assert store.has(step.key) and building.folder.exists()
     with store.use(step.key), store.use(step.key):  # any number may use it
         assert store.has(step.key)
-    gone = {item.path.name for item in other.clean(None, 0, time.time())}
+    gone = {item.path.name for item in clean(other, None, 0, time.time())}
     assert gone == {step.key, building.folder.name}
 
 
@@ -287,11 +288,11 @@ def test_clean_without_limits_takes_leftovers_alone(tmp_path: Path) -> None:
     (tmp_path / "kept/wrong.tar.gz").write_text("bad")
     (tmp_path / "debs").mkdir()
     (tmp_path / "debs/libc6.deb").write_text("deb")
-    removed = {item.path.name: item.bytes for item in store.clean(None, None, time.time())}
+    removed = {item.path.name: item.bytes for item in clean(store, None, None, time.time())}
     assert set(removed) == {broken.key, stale.name, "wrong.tar.gz", "libc6.deb"}
     assert removed["wrong.tar.gz"] == 3
     assert store.has(step.key)
-    assert store.clean(None, None, time.time()) == ()
+    assert clean(store, None, None, time.time()) == ()
 
 
 def test_clean_leaves_packages_alone_while_a_build_runs(tmp_path: Path) -> None:
@@ -300,7 +301,7 @@ def test_clean_leaves_packages_alone_while_a_build_runs(tmp_path: Path) -> None:
     (tmp_path / "debs/libc6.deb").write_text("deb")
     with store.hold(making.key):
         store.open_tmp(making)
-        assert Store(tmp_path).clean(None, 0, time.time()) == ()
+        assert clean(Store(tmp_path), None, 0, time.time()) == ()
 
 
 def test_a_damaged_artefact_is_cleaned_first(tmp_path: Path) -> None:
@@ -308,7 +309,7 @@ def test_a_damaged_artefact_is_cleaned_first(tmp_path: Path) -> None:
     bad, good = a_step("bad"), a_step("good")
     cut_meta(put(store, bad))
     put(store, good)
-    removed = store.clean(timedelta(days=1), None, now)
+    removed = clean(store, timedelta(days=1), None, now)
     assert [(item.key, item.name) for item in removed] == [(bad.key, "(damaged)")]
 
 
