@@ -150,7 +150,7 @@ class Store:
         return Artefact(key=key, path=folder / "out", meta=meta)
 
     def touch(self, key: str) -> None:
-        """Says that the artefact was used now: :func:`crosswheel.building.cleaning.clean` removes the least recently used first."""
+        """Says that the artefact was used now: cleaning removes the least recently used first."""
         os.utime(self.path(key) / "meta.json")
 
     def set_aside(self, key: str) -> Path | None:

@@ -47,9 +47,9 @@ def parse_size(text: str) -> int:
 )
 def clean(_context: Context, older_than: str | None = None, max_size: str | None = None, all: bool = False) -> None:
     """Remove leftovers of killed and failed builds from the store; with options, artefacts as well."""
+    from crosswheel.building.cleaning import clean as clean_store
     from crosswheel.building.sandbox import remove_images
-    from crosswheel.building.cleaning import clean
-from crosswheel.building.store import Store
+    from crosswheel.building.store import Store
 
     if all and (older_than or max_size):
         raise InputError("--all leaves nothing for --older-than or --max-size to choose", hint="give one of them")
