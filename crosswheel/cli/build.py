@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -80,7 +81,7 @@ def make_plan(catalog: Catalog, asked: Asked) -> Plan:
 
 def execute_all(goals: Sequence[Step], catalog: Catalog, store: Store, settings: Settings, *, quiet: bool) -> Result:
     """Executes steps on this machine, which is set up first where something is lacking and the user agrees."""
-    from crosswheel.building.execute import execute
+    from crosswheel.building.execute import ONE_AT_A_TIME, execute
     from crosswheel.building.runners import runners
     from crosswheel.cli.console import Screen
 
@@ -89,6 +90,10 @@ def execute_all(goals: Sequence[Step], catalog: Catalog, store: Store, settings:
 
         missing = {step.kind for goal in goals for step in goal.walk() if not store.has(step.key)}
         prepare_for_build(settings, missing)
+        if settings.sandbox == "host" and missing & ONE_AT_A_TIME:
+            from crosswheel.building.sandbox.host import WARNING
+
+            print(WARNING, file=sys.stderr)
     with Screen(quiet=quiet) as screen:
         return execute(goals, store, settings, runners(catalog, settings), screen)
 

@@ -106,4 +106,5 @@ def wrapt_tree(built: Callable[[str], Built], user_store: Store, tmp_path: Path)
 
 def containers_of(engine: Any, store: Store) -> list[Any]:
     """All containers of builds in ``store``, running or not."""
-    return list(engine.containers.list(all=True, filters={"label": f"crosswheel.store={store_label(store.root)}"}))
+    label = f"crosswheel.store={store_label(store.root)}"
+    return list(engine.containers.list(all=True, filters={"label": label}, ignore_removed=True))
