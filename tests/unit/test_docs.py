@@ -21,6 +21,9 @@ pytestmark = pytest.mark.unit
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
 GENERATED = ROOT / "docs" / "status.md"
+FOLDERS = ("benchmarks", "crosswheel", "docs", "patches", "recipes", "sysroots", "tests", "toolchains")
+LATER = ("sysroots/locks", "docs/proofs", "docs/status")
+"""Made by commands."""
 
 _LINK = re.compile(r"(?<!!)\[[^\]]+\]\(([^)\s]+)\)")
 _FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
@@ -64,10 +67,11 @@ def test_every_document_is_linked_from_the_readme() -> None:
 @pages
 def test_files_that_a_page_names_exist(page: Path) -> None:
     for span in _SPAN.findall(prose(page)):
-        named = re.fullmatch(r"((?:crosswheel|toolchains|sysroots|recipes|patches|tests|benchmarks|docs)/[\w./-]*)", span)
-        if named and not named[1].startswith(("sysroots/locks", "docs/proofs", "docs/status")):
-            added = f"`{named[1]}`:\n\n```" in page.read_text()  # a page that has one write the file
-            assert added or (ROOT / named[1]).exists(), f"{page.name} names {named[1]}"
+        top = span.partition("/")[0]
+        if top not in FOLDERS or not re.fullmatch(r"[\w./-]+", span) or span.startswith(LATER):
+            continue
+        added = f"`{span}`:\n\n```" in page.read_text()  # a page that has one write the file
+        assert added or (ROOT / span).exists(), f"{page.name} names {span}"
 
 
 # --- commands --------------------------------------------------------------------------------------------------------
@@ -75,11 +79,11 @@ def test_files_that_a_page_names_exist(page: Path) -> None:
 
 def shown(page: Path) -> list[str]:
     """The command lines of a page: lines of blocks, and spans, that begin with ./x or `invoke`, but for what is shown
-    of commands in general (``./x TASK``)."""
+    of commands in general (``./x TASK``, ``./x plan …``)."""
     text = page.read_text()
     lines = [line.strip().removeprefix("$ ") for line in text.splitlines()]
     spans = _SPAN.findall(prose(page))
-    return [line for line in [*lines, *spans] if re.match(r"(\./x|invoke) (?!TASK\b)", line)]
+    return [line for line in [*lines, *spans] if re.match(r"(\./x|invoke) (?!TASK\b|\w+ …$)", line)]
 
 
 def words(line: str) -> list[str]:
