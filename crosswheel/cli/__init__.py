@@ -10,8 +10,10 @@ from crosswheel.cli import inspect as _inspect
 from crosswheel.cli import project as _project
 from crosswheel.cli import upkeep as _upkeep
 from crosswheel.cli.arguments import teach_parser
+from crosswheel.cli.usage import teach_program
 
 teach_parser()
+teach_program()
 
 ns = Collection(
     _build.build,

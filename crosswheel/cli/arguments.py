@@ -8,10 +8,11 @@ task made with :func:`task` and ``rest="wheels"`` takes all further words into t
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
-from invoke.exceptions import Exit
+from invoke.exceptions import Exit, ParseError
 from invoke.parser.argument import Argument
 from invoke.parser.parser import ParseMachine
 from invoke.tasks import Task as InvokeTask
@@ -31,11 +32,13 @@ class Task(InvokeTask[Callable[..., Any]]):
 
     rest: str | None = None
     maybe: str | None = None
+    numbers: Mapping[str, type[float]] = MappingProxyType({})
 
     def arg_opts(self, name: str, default: Any, taken_names: set[str]) -> dict[str, Any]:
         # Invoke takes the type of a default for the kind of the argument, even where `iterable` says that it is a list.
         told: Any = None if name in self.iterable else default
-        return super().arg_opts(name, told, taken_names)
+        options: dict[str, Any] = super().arg_opts(name, told, taken_names)
+        return options | ({"kind": self.numbers[name]} if name in self.numbers else {})
 
     def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
         arguments: list[Argument] = super().get_arguments(ignore_unknown_help=ignore_unknown_help)
@@ -45,8 +48,15 @@ class Task(InvokeTask[Callable[..., Any]]):
         return arguments
 
 
-def task(*, rest: str | None = None, maybe: str | None = None, **options: Any) -> Callable[[Callable[..., Any]], Task]:
-    """Like ``invoke.task``, with ``rest`` or ``maybe`` naming the argument that takes further words."""
+def task(
+    *,
+    rest: str | None = None,
+    maybe: str | None = None,
+    numbers: Mapping[str, type[float]] | None = None,
+    **options: Any,
+) -> Callable[[Callable[..., Any]], Task]:
+    """Like ``invoke.task``, with ``rest`` or ``maybe`` naming the argument that takes further words, and ``numbers``
+    saying which are numbers (``int`` or ``float``) where the default, None, does not."""
     if rest:
         options["iterable"] = [*options.get("iterable", []), rest]
     options.setdefault("auto_shortflags", False)
@@ -55,6 +65,7 @@ def task(*, rest: str | None = None, maybe: str | None = None, **options: Any) -
         made = Task(_telling_errors(function), **options)
         made.rest = rest
         made.maybe = maybe
+        made.numbers = numbers or {}
         return made
 
     return decorate
@@ -108,9 +119,13 @@ def teach_parser() -> None:
             and not context.missing_positional_args
         )
         argument = _rest_of(machine) if plain else None
-        if argument is None:
-            handle(machine, token)
-        else:
+        if argument is not None:
             argument.value = token
+            return
+        try:
+            handle(machine, token)
+        except ValueError:
+            flag = machine.flag
+            raise ParseError(f"--{flag.name} takes a number, and {token!r} is none", context) from None
 
     type.__setattr__(ParseMachine, "handle", handle_rest)

@@ -65,7 +65,7 @@ def _options(
         features[name] = wanted
     request = Request(
         recipe=package,
-        target=target or DEFAULT_TARGET,
+        target=DEFAULT_TARGET if target is None else target,
         version=version,
         python=python,
         cpu=cpu,
@@ -79,7 +79,7 @@ def _options(
 _LISTS = ("feature", "tool", "source")
 
 
-def package_task(*, help: Mapping[str, str], name: str | None = None) -> Callable[[Callable[..., None]], Task]:
+def package_task(*, help: Mapping[str, str], **more: Any) -> Callable[[Callable[..., None]], Task]:
     """A task whose function takes the context and an :class:`Asked`; on the command line the options of a package
     stand in the place of the latter."""
 
@@ -95,7 +95,7 @@ def package_task(*, help: Mapping[str, str], name: str | None = None) -> Callabl
 
         signature = inspect.Signature([context, *asked.values(), *rest])
         body.__dict__["__signature__"] = signature
-        return task(name=name, iterable=_LISTS, help={**PACKAGE_HELP, **help})(body)
+        return task(iterable=_LISTS, help={**PACKAGE_HELP, **help}, **more)(body)
 
     return decorate
 

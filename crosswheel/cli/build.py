@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 
 @package_task(
+    numbers={"jobs": int, "memory": float},
     help={
         "out": "Where released wheels go (default: dist).",
         "jobs": "How many compilers run at once (default: the number of processors).",
@@ -41,8 +42,8 @@ def build(
     _context: Context,
     asked: Asked,
     out: str = "dist",
-    jobs: int = 0,
-    memory: float = 0.0,
+    jobs: int | None = None,
+    memory: float | None = None,
     sandbox: str | None = None,
     mirror: str | None = None,
     offline: bool = False,
@@ -58,8 +59,8 @@ def build(
 
     began = time.monotonic()
     settings = read_settings(
-        jobs=jobs or None,
-        memory=memory or None,
+        jobs=jobs,
+        memory=memory,
         sandbox=sandbox,
         mirror=mirror,
         offline=offline,

@@ -165,8 +165,11 @@ def _unpacked(source: Source) -> TreeStep:
 
 def _requirements(resolution: Resolution) -> list[Requirement]:
     """The wheels that the builder's Python needs for this release."""
-    version = f"{resolution.python}.0"
-    return [r for r in resolution.release.requires if r.python is None or SpecifierSet(r.python).contains(version)]
+    return [required for required in resolution.release.requires if _serves(required, resolution.python)]
+
+
+def _serves(wheel: Requirement, python: str) -> bool:
+    return wheel.python is None or SpecifierSet(wheel.python).contains(f"{python}.0")
 
 
 def _patches(resolution: Resolution, catalog: Catalog, external: str | None) -> tuple[PatchText, ...]:
@@ -307,10 +310,10 @@ def _environment(
     }
 
 
-def trial_inputs(recipe: Recipe, source: TreeStep) -> dict[str, Step]:
+def trial_inputs(recipe: Recipe, source: TreeStep, python: str, arch: Arch) -> dict[str, Step]:
     """What a recipe's check needs besides the wheel and the roots: the source's tests, and wheels."""
-    wheels = {f"{CHECK_WHEEL}{wheel.file}": _unpacked(wheel) for wheel in recipe.check.wheels}
-    return {"source": source, **wheels}
+    fitting = (w for w in recipe.check.wheels if w.arch in (None, arch) and _serves(w, python))
+    return {"source": source, **{f"{CHECK_WHEEL}{wheel.file}": _unpacked(wheel) for wheel in fitting}}
 
 
 def _proof_step(
@@ -327,7 +330,7 @@ def _proof_step(
                 catalog, resolution.sysroot.name, resolution.target.arch, recipe
             ),
             "emulator": emulator_step(catalog),
-            **trial_inputs(recipe, source),
+            **trial_inputs(recipe, source, resolution.python, resolution.target.arch),
         },
         policy=dumped,
         check=catalog.check_script(recipe),
@@ -359,7 +362,7 @@ def verification(
             "wheel": local,
             "root": target_root_step(catalog, system.sysroot, target.arch, recipe),
             "emulator": emulator_step(catalog),
-            **(trial_inputs(recipe, tree) if recipe and tree else {}),
+            **(trial_inputs(recipe, tree, system.python, target.arch) if recipe and tree else {}),
         },
         policy=policy.model_dump(mode="json"),
         check=catalog.check_script(recipe) if recipe else "",

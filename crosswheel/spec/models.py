@@ -100,6 +100,12 @@ class Requirement(Source):
     python: Specifier | None = None
 
 
+class CheckWheel(Requirement):
+    """A wheel for the target's Python; ``arch`` is the architecture that it is for, if it is not for all."""
+
+    arch: Arch | None = None
+
+
 # --- recipes ---------------------------------------------------------------------------------------------------------
 
 
@@ -120,12 +126,12 @@ class Check(Model):
     the path of a result file and the folder of the release's patched source, where the package's own tests lie. It
     writes to the file ``{"tests": N, "failures": N, "skipped": N}``. Its exit status
     must be 0, and ``tests`` at least what the release says. ``packages`` are packages of the target's distribution
-    that it needs, ``wheels`` are pure wheels from elsewhere, ``timeout`` is in seconds.
+    that it needs, ``wheels`` are wheels from elsewhere, which win over them, ``timeout`` is in seconds.
     """
 
     script: FileName
     packages: tuple[str, ...] = ()
-    wheels: tuple[Source, ...] = ()
+    wheels: tuple[CheckWheel, ...] = ()
     timeout: int = Field(default=900, gt=0)
 
 

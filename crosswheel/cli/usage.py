@@ -1,0 +1,114 @@
+"""What Invoke says of wrong command lines and on ``--help``, said as the rest of crosswheel says things.
+
+By itself Invoke ends a wrong command line with exit status 1, which here means that a proof failed, and offers no
+nearest name; its help shows neither which words a task takes nor what an option's value is.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import re
+import shlex
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from invoke.exceptions import Exit, ParseError
+from invoke.parser.argument import Argument
+from invoke.parser.context import ParserContext
+from invoke.program import Program
+
+from crosswheel.cli.arguments import RestArgument
+from crosswheel.errors import InputError
+
+_UNKNOWN = re.compile(r"^No idea what ['\"](?P<word>.*)['\"] is!$", re.DOTALL)
+_NO_VALUE = re.compile(r"^Flag <\w+: (?P<name>[\w-]+).* needed value")
+_VALUES = {int: "N", float: "NUMBER"}
+
+
+def teach_program() -> None:
+    """Makes Invoke's program tell wrong command lines and help as above. Doing it twice changes nothing."""
+    if Program.print_task_help is _print_task_help:
+        return
+    for name in ("parse_tasks", "parse_cleanup"):
+        setattr(Program, name, _telling(getattr(Program, name)))
+    type.__setattr__(Program, "print_task_help", _print_task_help)
+
+
+def _telling(parse: Callable[[Program], None]) -> Callable[[Program], None]:
+    def telling(program: Program) -> None:
+        try:
+            parse(program)
+        except ParseError as error:
+            from crosswheel.cli.console import show_error
+
+            told = _explained(error, list(program.collection.task_names))
+            show_error(told, as_json="--json" in program.core.unparsed)
+            raise Exit(code=told.exit_code) from error
+
+    return telling
+
+
+def _explained(error: ParseError, tasks: Iterable[str]) -> InputError:
+    text = str(error)
+    context: ParserContext | None = error.context
+    task = context.name if context else None
+    hint = f"`./x --help {task}` shows what it takes" if task else "`./x --list` shows what there is"
+    if match := _UNKNOWN.match(text):
+        word = match["word"]
+        if context is None or task is None:
+            return InputError(f"there is no command {shlex.quote(word)}", why=_near(word, tasks), hint=hint)
+        if word.startswith("-"):
+            option = word.partition("=")[0]
+            return InputError(f"`{task}` has no option {option}", why=_near(option, context.flag_names()), hint=hint)
+        return InputError(f"`{task}` takes no further word, and {shlex.quote(word)} is one", hint=hint)
+    if match := _NO_VALUE.match(text):
+        return InputError(f"`{task}` wants a value for --{match['name'].replace('_', '-')}", hint=hint)
+    if context is not None and context.missing_positional_args:
+        missing = " and ".join(_word(argument) for argument in context.missing_positional_args)
+        return InputError(f"`{task}` wants {missing}", hint=hint)
+    return InputError(text, hint=hint)
+
+
+def _near(word: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(word, list(known), n=3)
+    return f"did you mean {' or '.join(near)}?" if near else ""
+
+
+# --- help ------------------------------------------------------------------------------------------------------------
+
+
+def _print_task_help(program: Program, name: str) -> None:
+    context: ParserContext = program.parser.contexts[name]
+    arguments = list(dict.fromkeys(context.args.values()))
+    words = [argument for argument in arguments if argument.positional or isinstance(argument, RestArgument)]
+    options = [argument for argument in arguments if argument not in words]
+    usage = ["./x", name, *map(_shown_word, words), *(["[options]"] if options else [])]
+    print(f"Usage: {' '.join(usage)}\n")
+    print(f"{inspect.getdoc(program.collection[name]) or ''}\n")
+    if words:
+        program.print_columns([(_word(argument), argument.help) for argument in words])
+    if options:
+        print("Options:")
+        program.print_columns([(_option(argument), argument.help) for argument in options])
+
+
+def _word(argument: Argument) -> str:
+    return _name(argument).upper()
+
+
+def _shown_word(argument: Argument) -> str:
+    if not isinstance(argument, RestArgument):
+        return _word(argument)
+    return f"[{_word(argument)}…]" if argument.kind is list else f"[{_word(argument)}]"
+
+
+def _option(argument: Argument) -> str:
+    name = _name(argument)
+    if not argument.takes_value:
+        return f"--{name}"
+    return f"--{name} {_VALUES.get(argument.kind, name.upper())}"
+
+
+def _name(argument: Any) -> str:
+    return str(argument.name).replace("_", "-")
