@@ -1,0 +1,98 @@
+"""Only a passing proof makes a released wheel; docs/status.md says what the proofs say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from wheel_writer import POLICY
+
+from crosswheel.building.release import release
+from crosswheel.errors import DataError
+from crosswheel.proving.findings import Finding, Severity
+from crosswheel.proving.prove import Proof, RunFacts
+from crosswheel.publishing.report import adopt, status_page
+from crosswheel.spec.catalog import Catalog
+
+pytestmark = pytest.mark.unit
+
+WHEEL = "wrapt-1.16.0-cp311-cp311-linux_aarch64.whl"
+BUILD = {"recipe": "wrapt", "backend": "pep517", "bazel": None}
+
+
+def proof(severity: Severity) -> Proof:
+    return Proof(
+        wheel=WHEEL,
+        sha256="a" * 64,
+        size=5,
+        policy=POLICY,
+        policy_sha256="b" * 64,
+        rules={"tag": 1},
+        findings=(Finding(rule="tag", severity=severity, subject=WHEEL, message="said"),),
+        run=RunFacts(qemu=POLICY.qemu, seconds=1.5, tests=7, failures=0, skipped=2),
+    )
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Path:
+    folder = tmp_path / "made"
+    folder.mkdir()
+    (folder / WHEEL).write_bytes(b"wheel")
+    proof(Severity.PASS).write(folder / "proof.json")
+    return folder
+
+
+def put(made: Path, out: Path, *, passed: bool) -> Path:
+    return release(made / WHEEL, made / "proof.json", BUILD, passed=passed, out=out, folder="rpi4")
+
+
+def test_a_wheel_that_passed_lies_beside_its_proof(made: Path, tmp_path: Path) -> None:
+    out = tmp_path / "dist"
+    released = put(made, out, passed=True)
+    assert released == out / "rpi4" / WHEEL
+    assert released.read_bytes() == b"wheel"
+    told = json.loads((out / "rpi4" / f"{WHEEL}.proof.json").read_text())
+    assert told["build"] == BUILD
+    assert told["passed"] is True
+    assert sorted(path.name for path in out.rglob("*") if path.is_file()) == [WHEEL, f"{WHEEL}.proof.json"]
+
+
+def test_what_says_the_same_already_is_not_written_again(made: Path, tmp_path: Path) -> None:
+    out = tmp_path / "dist"
+    released = put(made, out, passed=True)
+    before = {path: path.stat().st_ino for path in released.parent.iterdir()}
+    put(made, out, passed=True)
+    assert {path: path.stat().st_ino for path in released.parent.iterdir()} == before
+
+
+def test_a_wheel_that_failed_never_stands_among_the_released(made: Path, tmp_path: Path) -> None:
+    out = tmp_path / "dist"
+    put(made, out, passed=True)
+    failed = put(made, out, passed=False)
+    assert failed == out / "failed" / WHEEL
+    assert list((out / "rpi4").iterdir()) == []
+    put(made, out, passed=True)
+    assert list((out / "failed").iterdir()) == []
+
+
+def test_the_status_says_what_the_proofs_say(made: Path, tmp_path: Path, catalog: Catalog) -> None:
+    kept = tmp_path / "proofs"
+    assert "| wrapt |" not in status_page(catalog, kept)
+    good = put(made, tmp_path / "dist", passed=True)
+    adopt([good.with_name(f"{WHEEL}.proof.json")], kept)
+    page = status_page(catalog, kept)
+    (row,) = [line for line in page.splitlines() if line.startswith("| wrapt |")]
+    assert "| 5 | passed |" in row
+    assert "pep517" in row
+    proof(Severity.FAIL).write(made / "proof.json")
+    bad = put(made, tmp_path / "dist", passed=False)
+    adopt([bad.with_name(f"{WHEEL}.proof.json")], kept)
+    assert "**failed**" in status_page(catalog, kept)
+
+
+def test_a_file_that_is_no_proof_is_not_taken(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text("{}")
+    with pytest.raises(DataError):
+        adopt([tmp_path / "x.json"], tmp_path / "proofs")
+    assert not (tmp_path / "proofs").exists()
