@@ -125,7 +125,7 @@ def teach_parser() -> None:
         try:
             handle(machine, token)
         except ValueError:
-            flag = machine.flag
+            flag: Any = machine.flag
             raise ParseError(f"--{flag.name} takes a number, and {token!r} is none", context) from None
 
     type.__setattr__(ParseMachine, "handle", handle_rest)
