@@ -8,6 +8,8 @@ task made with :func:`task` and ``rest="wheels"`` takes all further words into t
 from __future__ import annotations
 
 import functools
+import os
+import sys
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -85,6 +87,10 @@ def _telling_errors(function: Callable[..., Any]) -> Callable[..., Any]:
             raise Exit(code=error.exit_code) from error
         except KeyboardInterrupt:
             raise Exit(message="interrupted", code=130) from None
+        except BrokenPipeError:
+            # Who read our output has ended (`./x log KEY | head`). Python must not try to write the rest at its end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise Exit(code=141) from None
 
     return guarded
 
@@ -96,6 +102,11 @@ def _rest_of(machine: ParseMachine) -> RestArgument | None:
         if isinstance(argument, RestArgument) and argument.takes_more():
             return argument
     return None
+
+
+def _is_unknown_flag(machine: ParseMachine, token: str) -> bool:
+    known = {*machine.context.flags, *machine.context.inverse_flags, *machine.initial.flags}
+    return token.startswith("--") and token not in known and not machine.waiting_for_flag_value
 
 
 _HELP = ("--help", "-h")
@@ -111,6 +122,8 @@ def teach_parser() -> None:
         context = machine.context
         if context is not None and token in _HELP and not machine.waiting_for_flag_value:
             context.positional_args.clear()  # else `--help` would be eaten as the first of them
+        if context is not None and context.missing_positional_args and _is_unknown_flag(machine, token):
+            raise ParseError(f"No idea what {token!r} is!", context)  # else it would be eaten as an argument
         plain = (
             machine.current_state != "unknown"
             and context is not None

@@ -22,7 +22,7 @@ DEFAULT_TARGET = "x86_64"
 PACKAGE_HELP = {
     "package": "A recipe or one of its aliases; `./x list` shows them.",
     "target": "The machine to build for (default: x86_64, any processor of it).",
-    "version": "A release of the recipe (default: the newest that fits).",
+    "version": "A release of the recipe (default: the recipe's own, else the newest that fits).",
     "python": "CPython of the wheel, such as 3.11 (default: the target's first that the release serves).",
     "cpu": "A processor or level of the target's architecture, such as x86-64-v2 (default: the target's own).",
     "feature": "Switch a feature on; `no-NAME` switches it off. May be given several times.",

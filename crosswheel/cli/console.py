@@ -43,6 +43,7 @@ _STYLES = {
     "passed": "green",
     "missing": "bold red",
     "failed": "bold red",
+    "missed": "bold red",
     "low": "yellow",
     "warning": "yellow",
     "optional": "dim",

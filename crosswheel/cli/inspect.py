@@ -145,7 +145,7 @@ def check(_context: Context, json: bool = False) -> None:
         print(jsonlib.dumps([{"where": p.where, "what": p.what} for p in problems], indent=2))
     else:
         for problem in problems:
-            print(f"{problem.where}: {problem.what}")
+            print(f"{problem.where}: {problem.what}".replace("\n", "\n    "))
         counted = len(catalog.recipe_names), len(catalog.target_names), len(catalog.sysroot_names)
         told = "{} recipes, {} targets, {} sysroots".format(*counted)
         print(f"{told}: {len(problems)} problem{'' if len(problems) == 1 else 's'}.")

@@ -19,15 +19,22 @@ def _run(*argv: str) -> int:
     return subprocess.run(argv, cwd=DATA, check=False).returncode
 
 
-@task(rest="words", help={"words": "Words for pytest: files, `-m unit` after `--words`…", "unit": "The quick ones."})
-def test(_context: Context, words: Sequence[str] = (), unit: bool = False) -> None:
+@task(
+    rest="files",
+    help={
+        "files": "Some of the test files (default: all).",
+        "unit": "Only what needs no Docker and no registries.",
+        "keyword": "Only tests whose names match: pytest's -k.",
+    },
+)
+def test(_context: Context, files: Sequence[str] = (), unit: bool = False, keyword: str | None = None) -> None:
     """Run all tests: unit, golden, and integration with Docker and the registries."""
     if not unit:
         from crosswheel.cli.doctor import prepare_for_tests
 
         prepare_for_tests(read_settings())
-    choice = ["-m", "not integration"] if unit else []
-    raise Exit(code=_run(sys.executable, "-m", "pytest", "-q", *choice, *words))
+    choice = [*(["-m", "not integration"] if unit else []), *(["-k", keyword] if keyword else [])]
+    raise Exit(code=_run(sys.executable, "-m", "pytest", "-q", *choice, *files))
 
 
 @task()

@@ -69,8 +69,8 @@ def clean(_context: Context, older_than: str | None = None, max_size: str | None
     maybe="name",
     help={
         "action": "`lock`: resolve afresh and write sysroots/locks/*.json, so that later builds use these packages.",
-        "name": "A sysroot (default: all that the target uses).",
-        "target": "Lock everything that builds for this target need: sysroot, builder, target root, emulator.",
+        "name": "One lock, such as debian-12-arm64-development.",
+        "target": "Instead of a name: every lock that builds for this target use.",
     },
 )
 def sysroot(_context: Context, action: str, name: str | None = None, target: str | None = None) -> None:

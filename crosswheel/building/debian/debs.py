@@ -213,7 +213,7 @@ class Search:
                 f"{len(missing)} packages of the lock are not on this machine, and the build is offline.",
                 where=self.where,
                 why="\n".join(why[:20]),
-                hint="Fill a mirror folder where there is a network (./x mirror), and name it.",
+                hint="Name a folder that holds them by sha256 with --mirror: sha256/<first two digits>/<sha256>.",
             )
         names = ", ".join(package.title for package in missing[:10])
         return FetchError(

@@ -127,7 +127,7 @@ def _disk(path: Callable[[Machine], Path]) -> Callable[[Machine], Seen]:
         detail, amount = f"at {path(machine)}", f"{free / GIB:.1f} GiB free"
         if free >= GOOD_DISK:
             return Seen(status="ok", detail=detail, version=amount)
-        command = f"have {GOOD_DISK // GIB} GiB free there: `./x clean --older-than 30`, or another disk"
+        command = f"have {GOOD_DISK // GIB} GiB free there: `./x clean --older-than 30d`, or another disk"
         status: Status = "missing" if free < LEAST_DISK else "low"
         return Seen(status=status, detail=f"only {amount} {detail}", version=amount, fix="person", command=command)
 

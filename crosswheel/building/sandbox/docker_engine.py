@@ -108,11 +108,11 @@ class DockerSandbox:
         tag = name.rpartition(":")[2]
         locks = self._store / "locks"
         locks.mkdir(parents=True, exist_ok=True)
-        with FileLock(locks / f"image-{tag}.lock"), docker_errors.translated("importing the builder's root"):
+        with FileLock(locks / f"image-{tag}.lock"), docker_errors.translated("importing a root"):
             try:
                 self._api.inspect_image(name)
             except ImageNotFound:
-                log("importing the builder into Docker (once)")
+                log("importing the root into Docker (once)")
                 self._import(container.root, tag, container.root_key, cancelled)
         return name
 
@@ -144,7 +144,7 @@ class DockerSandbox:
             status = tar.wait()
         last = json.loads(answer.strip().splitlines()[-1])
         if "error" in last:
-            docker_errors.refuse("importing the builder's root", str(last["error"]))
+            docker_errors.refuse("importing a root", str(last["error"]))
         if status != 0:
             self._api.remove_image(last["status"])
             raise MachineError("The builder's root could not be packed.", where=str(root), why=complaint.strip())
