@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from invoke.context import Context
@@ -15,7 +15,7 @@ from crosswheel.cli.settings import read_settings
 
 if TYPE_CHECKING:
     from crosswheel.building.job import Settings
-    from crosswheel.building.machine import Finding
+    from crosswheel.building.machine import Finding, Need
 
 EVERYTHING = frozenset({"fetch", "lock", "root", "image", "tree", "files", "run", "wheel", "proof"})
 """The kinds of step that need something of the machine, or may."""
@@ -90,11 +90,20 @@ def prepare_for_build(settings: Settings, kinds: Collection[str] = EVERYTHING) -
 
 
 def prepare_for_tests(settings: Settings) -> None:
-    """Like :func:`prepare_for_build` for everything, without asking."""
-    _prepare(settings, EVERYTHING, task="test")
+    """Like :func:`prepare_for_build` for everything that the tests need, without asking."""
+    from crosswheel.building.machine.needs import FOR_TESTS
+
+    _prepare(settings, EVERYTHING, task="test", more=FOR_TESTS)
 
 
-def _prepare(settings: Settings, kinds: Collection[str], *, task: str) -> None:
+def prepare_for_benchmarks(settings: Settings) -> None:
+    """Like :func:`prepare_for_build` for everything that the benchmarks need, without asking."""
+    from crosswheel.building.machine.needs import FOR_BENCHMARKS
+
+    _prepare(settings, EVERYTHING, task="test", more=FOR_BENCHMARKS)
+
+
+def _prepare(settings: Settings, kinds: Collection[str], *, task: str, more: Sequence[Need] = ()) -> None:
     from crosswheel.building.machine import Machine
     from crosswheel.building.machine.needs import needs_of
     from crosswheel.building.machine.provide import consent_for, ensure
@@ -103,7 +112,7 @@ def _prepare(settings: Settings, kinds: Collection[str], *, task: str) -> None:
     consent = consent_for(machine, task=task, terminal=sys.stdin.isatty() and sys.stderr.isatty())
     ensure(
         machine,
-        needs_of(kinds, sandbox=settings.sandbox, system=machine.system),
+        (*needs_of(kinds, sandbox=settings.sandbox, system=machine.system), *more),
         consent=consent,
         ask=ask,
         say=tell,

@@ -57,7 +57,7 @@ def lint(_context: Context) -> None:
 @task(rest="names", help={"names": "Some of the benchmarks (default: all).", "json": "Print JSON on stdout."})
 def bench(_context: Context, names: Sequence[str] = (), json: bool = False) -> None:
     """Measure speed against the targets, and print a table with ratios taken in one run."""
-    from crosswheel.cli.doctor import prepare_for_tests
+    from crosswheel.cli.doctor import prepare_for_benchmarks
 
-    prepare_for_tests(read_settings())
+    prepare_for_benchmarks(read_settings())
     raise Exit(code=_run(sys.executable, "-m", "benchmarks", *(["--json"] if json else []), *names))

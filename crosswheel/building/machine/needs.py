@@ -223,6 +223,34 @@ DOCKER_DISK = Need(name="disk of Docker", why="holds the builders' images", look
 MEMORY = Need(name="memory", why="compilers take it", look=_memory)
 CORES = Need(name="processor cores", why="compilers use them", look=_cores)
 
+GPG = Need(
+    name="gpg",
+    why="the tests sign a repository of their own",
+    look=_program("gpg"),
+    packages={"apt": ("gpg", "gpg-agent")},
+    programs=("gpg",),
+)
+APT_UTILS = Need(
+    name="apt-utils",
+    why="the tests make a repository of their own",
+    look=_program("apt-ftparchive"),
+    packages={"apt": ("apt-utils",)},
+    programs=("apt-ftparchive",),
+)
+MMDEBSTRAP = Need(
+    name="mmdebstrap",
+    why="the sysroot's assembly is measured against it",
+    look=_program("mmdebstrap"),
+    packages={"apt": ("mmdebstrap",)},
+    programs=("mmdebstrap",),
+)
+
+FOR_TESTS = (GPG, APT_UTILS)
+"""What the tests need besides what builds need."""
+
+FOR_BENCHMARKS = (MMDEBSTRAP,)
+"""What the benchmarks need besides what builds need."""
+
 ALL = (DOCKER, APPARMOR, APT, KEYRING, GIT, TAR, NPM, QEMU, STORE_DISK, DOCKER_DISK, MEMORY, CORES)
 
 
