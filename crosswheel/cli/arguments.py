@@ -43,7 +43,9 @@ class Task(InvokeTask[Callable[..., Any]]):
         return options | ({"kind": self.numbers[name]} if name in self.numbers else {})
 
     def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
+        texts = dict(self.help)
         arguments: list[Argument] = super().get_arguments(ignore_unknown_help=ignore_unknown_help)
+        self.help = texts  # Invoke takes each text out when it has used it, and has none the second time
         for argument in arguments:
             if (argument.attr_name or argument.name) in (self.rest, self.maybe):
                 argument.__class__ = RestArgument

@@ -347,14 +347,21 @@ def _draw_table(out: TextIO, title: str, columns: Sequence[str], rows: Sequence[
 _VERDICTS = {"FAIL": "bold red", "warn": "yellow", "not proven": "yellow", "pass": "green"}
 
 
-def proof_text(proof: Proof, wheel: Path, seconds: float | None) -> list[tuple[str, str]]:
-    """Pieces of text with their styles: the wheel, then the proof as its log has it."""
+_FINDING_INDENT = 23
+"""Where the message of a finding begins, in columns (``proof_lines``)."""
+
+
+def proof_text(
+    proof: Proof, wheel: Path, seconds: float | None, *, width: int | None = None
+) -> list[tuple[str, str]]:
+    """Pieces of text with their styles: the wheel, then the proof as its log has it, wrapped to ``width`` columns."""
     from crosswheel.proving.table import proof_lines
 
     took = "" if seconds is None else f"  ({duration(seconds)})"
     mark = ("✓", "green") if proof.passed else ("✗", "bold red")
     pieces = [mark, (f" {plain(str(wheel))}{took}\n", "bold")]
-    for line in map(plain, proof_lines(proof)[1:]):
+    lines = [part for line in proof_lines(proof)[1:] for part in _wrapped(plain(line), width)]
+    for line in lines:
         word = next((word for word in _VERDICTS if line.startswith(f"  {word} ")), "")
         pieces += [("  ", ""), (word, _VERDICTS.get(word, "")), (f"{line[2 + len(word) :]}\n", "")]
     if not proof.passed:
@@ -362,9 +369,23 @@ def proof_text(proof: Proof, wheel: Path, seconds: float | None) -> list[tuple[s
     return pieces
 
 
+def _wrapped(line: str, width: int | None) -> list[str]:
+    """A line in pieces that fit; words stay whole, and the further pieces stand below the first one's message."""
+    if width is None or len(line) <= width or width < 2 * _FINDING_INDENT:
+        return [line]
+    import textwrap
+
+    indent = " " * _FINDING_INDENT
+    return textwrap.wrap(
+        line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False, drop_whitespace=True
+    )
+
+
 def show_proof(proof: Proof, wheel: Path, *, seconds: float | None, stream: TextIO | None = None) -> None:
     """A proof on stdout, with the wheel's path and how long it all took."""
-    _write(proof_text(proof, wheel, seconds), stream or sys.stdout)
+    out = stream or sys.stdout
+    width = rich_console(out).width if draws_on(out) else None
+    _write(proof_text(proof, wheel, seconds, width=width), out)
 
 
 def _write(pieces: Sequence[tuple[str, str]], out: TextIO) -> None:

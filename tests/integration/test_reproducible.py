@@ -16,6 +16,14 @@ from crosswheel.digest import sha256_tree
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1200)]
 
 
+def link_or_copy(source: str, target: str) -> None:
+    """A hard link, or a copy where the temporary folder is on another disk."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
 def test_in_another_store_in_another_place(
     checkout: CommandLine,
     built: Callable[[str], Built],
@@ -29,7 +37,7 @@ def test_in_another_store_in_another_place(
     store = borrowed("wrapt", frozenset({"lock"}))
     debs = user_store.root / "debs"
     if debs.is_dir():  # they are checked by their hashes all the same
-        shutil.copytree(debs, store.root / "debs", copy_function=os.link)
+        shutil.copytree(debs, store.root / "debs", copy_function=link_or_copy)
     command = checkout.with_store(store.root)
     answer = command.json(
         "build", *made.words, "--jobs", "1", "--memory", "3", "--out", tmp_path / "a place with spaces", cwd=tmp_path

@@ -285,6 +285,7 @@ def a_step(root: Path, script: str) -> RunStep:
         mounts={"input": "/input"},
         copies={"input": "/build/src"},
         outputs=("*.txt",),
+        sized_env={"SIZE": "{jobs} {memory}"},
     )
 
 
@@ -330,7 +331,7 @@ def test_a_step_leaves_its_output_to_the_caller(root: Path, own: Store) -> None:
     script = """
     id -u > /build/out/who.txt
     mkdir -m 700 /build/out/deep; echo x > /build/out/deep/x
-    echo changed > bin/new; echo $HOME $CROSSWHEEL_JOBS $CROSSWHEEL_MEMORY > /build/out/env.txt
+    echo changed > bin/new; echo $HOME $SIZE > /build/out/env.txt
     """
     step = a_step(root, script)
     out = build(step, root, store, jobs=3)

@@ -432,3 +432,11 @@ def test_a_proof_that_failed_shows_the_worst_first_with_what_to_do() -> None:
     assert lines[-2].split()[:2] == ["pass", "tag"]
     assert lines[-1] == "The proof failed: this wheel does not fit its target."
     assert ("FAIL", "bold red") in proof_text(proof_of(TOO_NEW), Path(WHEEL), None)
+
+
+def test_a_long_finding_is_wrapped_at_words_on_a_terminal() -> None:
+    text = "".join(piece for piece, _ in proof_text(proof_of(TOO_NEW), Path(WHEEL), None, width=80))
+    whole = "".join(piece for piece, _ in proof_text(proof_of(TOO_NEW), Path(WHEEL), None))
+    assert text.split() == whole.split()
+    assert all(len(line) <= 80 or " " not in line.strip() for line in text.splitlines()[1:])
+    assert any(line.startswith(" " * 23) and line[23] != " " for line in text.splitlines())

@@ -192,7 +192,10 @@ def test_disk(machine: Machine, monkeypatch: pytest.MonkeyPatch, free: int, stat
     assert (str(machine.store) in finding.detail) and ("./x clean" in finding.command) == (status != "ok")
 
 
-def test_docker_may_keep_its_images_elsewhere(machine: Machine, tmp_path: Path) -> None:
+def test_docker_may_keep_its_images_elsewhere(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=100 * needs.GIB))
     assert one(machine, needs.DOCKER_DISK).detail == f"at {machine.root}/var/lib/docker"
     settings = machine.root / "etc/docker/daemon.json"
     settings.parent.mkdir()
