@@ -49,13 +49,10 @@ class CommandLine:
         return json.loads(done.stdout)
 
     def start(self, *words: str | Path, **options: Any) -> subprocess.Popen[str]:
-        """The command as a process that runs; its output goes into pipes unless ``options`` say otherwise.
-
-        ``env`` becomes it. Tests that run in the background of a shell ignore SIGINT, and so would their children.
-        """
+        """The command as a process that runs; its output goes into pipes unless ``options`` say otherwise."""
         given: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         return subprocess.Popen(
-            ["env", "--default-signal=INT", *self.argv(*words)],
+            list(self.argv(*words)),
             env=self.environment(None),
             cwd=self.root,
             text=True,

@@ -215,11 +215,11 @@ def test_the_root_is_imported_once(store: Store, root: Path, engine: Any) -> Non
     log: list[str] = []
     container = Container(root=root, root_key=key, argv=("true",), env={}, cwd="/", mounts=(), memory=64)
 
-    def work() -> None:
+    def work(label: str) -> None:  # one key is built by one process at a time: the store's lock sees to it
         own = DockerSandbox(store.root)
-        own.run(container, log=log.append, cancelled=threading.Event(), label_key=KEY)
+        own.run(container, log=log.append, cancelled=threading.Event(), label_key=label)
 
-    threads = [threading.Thread(target=work) for _ in range(3)]
+    threads = [threading.Thread(target=work, args=(digit * 64,)) for digit in "abc"]
     for thread in threads:
         thread.start()
     for thread in threads:
