@@ -10,8 +10,9 @@ starts; what it leaves is thrown away after the clock has stopped. So the copy, 
 up count against us and not against it. Bazel's server is in batch mode and its output folder empty on both sides.
 
 The two alternate; the median of each counts. Bazel's own time differs from run to run, on a busy machine by more than
-all that we add; so the seconds before Bazel's first line and after its last one stand in the table too. For ours they
-are all of the above; for bare the container's.
+all that we add; so the seconds before Bazel's first line and after its last one stand in the table too. Of bare they
+are the container's; of ours all of the above: those outside the container are crosswheel's own, and those in it pip's
+and setuptools' as well.
 """
 
 from __future__ import annotations
@@ -54,15 +55,22 @@ BEGIN, END = "Extracting Bazel installation...", "Build completed successfully"
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """Seconds of one run, from start to end, and between Bazel's first and last line in it."""
+    """Seconds of one run: from start to end, in the container (made and removed), and between Bazel's first and last
+    line in it."""
 
     seconds: float
+    container: float
     bazel: float
 
     @property
-    def rest(self) -> float:
-        """What is not Bazel's own."""
-        return self.seconds - self.bazel
+    def outside(self) -> float:
+        """What is not the container's."""
+        return self.seconds - self.container
+
+    @property
+    def inside(self) -> float:
+        """What is the container's and not Bazel's own."""
+        return self.container - self.bazel
 
 
 def planned(catalog: Catalog) -> Plan:
@@ -107,14 +115,14 @@ def rows(ours: Sequence[Run], bare: Sequence[Run]) -> list[Row]:
         ),
         Row(name="overhead: bare bazel build", value=hand, unit="s", note=spread(run.seconds for run in bare)),
         Row(name="overhead: crosswheel / bare", value=mine / hand, unit="×"),
-        _beside("crosswheel", ours),
-        _beside("bare", bare),
+        _part("crosswheel, outside the container", [run.outside for run in ours]),
+        _part("crosswheel, in it beside Bazel (pip, setuptools)", [run.inside for run in ours]),
+        _part("bare, in it beside Bazel", [run.inside for run in bare]),
     ]
 
 
-def _beside(side: str, runs: Sequence[Run]) -> Row:
-    times = [run.rest for run in runs]
-    return Row(name=f"overhead: {side} beside Bazel", value=statistics.median(times), unit="s", note=spread(times))
+def _part(name: str, times: Sequence[float]) -> Row:
+    return Row(name=f"overhead: {name}", value=statistics.median(times), unit="s", note=spread(times))
 
 
 # --- ours ------------------------------------------------------------------------------------------------------------
@@ -126,7 +134,35 @@ def _ours(step: RunStep, settings: Settings) -> Run:
         store = Path(folder) / "store"
         lend({needed.key for needed in step.inputs.values()}, settings, store)
         build = ran((sys.executable, "-m", "benchmarks.overhead"), store)
-        return Run(seconds=build.seconds, bazel=float(json.loads(build.stdout)["bazel"]))
+        return Run(seconds=build.seconds, **json.loads(build.stdout))
+
+
+class _Timed:
+    """A sandbox that takes the time of another's runs."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self._sandbox = sandbox
+        self.found = _BazelTime()
+        self.seconds = 0.0
+
+    def run(
+        self, container: Container, *, log: Callable[[str], None], cancelled: threading.Event, label_key: str
+    ) -> int:
+        def both(line: str) -> None:
+            self.found.line(line)
+            log(line)
+
+        began = time.perf_counter()
+        try:
+            return self._sandbox.run(container, log=both, cancelled=cancelled, label_key=label_key)
+        finally:
+            self.seconds += time.perf_counter() - began
+
+    def shell(self, container: Container) -> int:
+        return self._sandbox.shell(container)
+
+    def sweep(self, key: str) -> None:
+        self._sandbox.sweep(key)
 
 
 class _BazelTime:
@@ -152,26 +188,22 @@ class _BazelTime:
 
 
 def build_once() -> None:
-    """What the new process does: the steps up to the wheel; prints the seconds of Bazel."""
+    """What the new process does: the steps up to the wheel; prints the seconds of the container and of Bazel."""
     from crosswheel.building.execute import execute
     from crosswheel.building.runners import runners
     from crosswheel.cli.console import Screen
 
     settings = read_settings()
     catalog = Catalog(DATA)
-    found = _BazelTime()
+    timed = _Timed(sandbox_for(settings))
 
     def run(step: RunStep, inputs: Mapping[str, Path], job: Job) -> None:
-        def log(line: str) -> None:
-            found.line(line)
-            job.log(line)
-
-        run_run(step, inputs, replace(job, log=log), sandbox=sandbox_for(settings))
+        run_run(step, inputs, job, sandbox=timed)
 
     with Screen() as screen:
         work = {**runners(catalog, settings), RunStep: run}
         execute(planned(catalog).wheel, Store(settings.store), settings, work, screen)
-    print(json.dumps({"bazel": found.seconds}))
+    print(json.dumps({"container": timed.seconds, "bazel": timed.found.seconds}))
 
 
 # --- bare ------------------------------------------------------------------------------------------------------------
@@ -188,7 +220,7 @@ class _ByHand:
     @property
     def time(self) -> Run:
         """What the run took."""
-        return Run(seconds=self._seconds, bazel=self._found.seconds)
+        return Run(seconds=self._seconds, container=self._seconds, bazel=self._found.seconds)
 
     def run(
         self, container: Container, *, log: Callable[[str], None], cancelled: threading.Event, label_key: str

@@ -187,14 +187,15 @@ def test_templates_are_compiled_once_for_all_plans(data: Path, monkeypatch: pyte
 
 def test_overhead_is_judged_by_the_medians() -> None:
     assert overhead.allowed(20.0) == pytest.approx(23.0)
-    ours = [overhead.Run(seconds=seconds, bazel=seconds - 3.0) for seconds in (40.0, 22.9, 21.0)]
-    bare = [overhead.Run(seconds=seconds, bazel=seconds - 0.5) for seconds in (19.0, 20.0, 40.0)]
+    ours = [overhead.Run(seconds=time, container=time - 1.0, bazel=time - 3.5) for time in (40.0, 22.9, 21.0)]
+    bare = [overhead.Run(seconds=time, container=time, bazel=time - 0.5) for time in (19.0, 20.0, 40.0)]
     rows = {row.name.removeprefix("overhead: "): row for row in overhead.rows(ours, bare)}
     assert (rows["crosswheel"].value, rows["crosswheel"].ok, rows["crosswheel"].target) == (22.9, True, "< 23.00 s")
     assert rows["crosswheel / bare"].value == pytest.approx(22.9 / 20)
-    assert rows["crosswheel beside Bazel"].value == pytest.approx(3.0)
-    assert rows["bare beside Bazel"].value == pytest.approx(0.5)
-    slow = [overhead.Run(seconds=23.1, bazel=20.0)]
+    assert rows["crosswheel, outside the container"].value == pytest.approx(1.0)
+    assert rows["crosswheel, in it beside Bazel (pip, setuptools)"].value == pytest.approx(2.5)
+    assert rows["bare, in it beside Bazel"].value == pytest.approx(0.5)
+    slow = [overhead.Run(seconds=23.1, container=22.0, bazel=20.0)]
     assert exit_code(overhead.rows(slow, bare)) == 1
 
 
