@@ -9,10 +9,10 @@ same image, mounts, variables, user and limits, and a fresh copy of the same sou
 starts; what it leaves is thrown away after the clock has stopped. So the copy, pip, setuptools, the wheel and clearing
 up count against us and not against it. Bazel's server is in batch mode and its output folder empty on both sides.
 
-The two alternate; the median of each counts. Bazel's own time differs from run to run, on a busy machine by more than
-all that we add; so the seconds before Bazel's first line and after its last one stand in the table too. Of bare they
-are the container's; of ours all of the above: those outside the container are crosswheel's own, and those in it pip's
-and setuptools' as well.
+The two alternate; the median of each counts. Before each the disk has finished what the one before left it to do.
+Bazel's own time differs from run to run, on a busy machine by more than all that we add; so the seconds before Bazel's
+first line and after its last one stand in the table too. Of bare they are the container's; of ours all of the above:
+those outside the container are crosswheel's own, and those in it pip's and setuptools' as well.
 """
 
 from __future__ import annotations
@@ -133,6 +133,7 @@ def _ours(step: RunStep, settings: Settings) -> Run:
     with tempfile.TemporaryDirectory(prefix="crosswheel-benchmark-") as folder:
         store = Path(folder) / "store"
         lend({needed.key for needed in step.inputs.values()}, settings, store)
+        os.sync()
         build = ran((sys.executable, "-m", "benchmarks.overhead"), store)
         return Run(seconds=build.seconds, **json.loads(build.stdout))
 
@@ -233,6 +234,7 @@ class _ByHand:
                 hand_over(mount.source, ORDINARY_USER)
         client = docker.from_env()
         user = f"{os.geteuid()}:{os.getegid()}" if os.geteuid() else f"{ORDINARY_USER}:{ORDINARY_USER}"
+        os.sync()
         began = time.perf_counter()
         running = client.containers.run(
             self._image,
