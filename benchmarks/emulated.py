@@ -26,7 +26,7 @@ from crosswheel.building.job import Container, Mount, Settings
 from crosswheel.building.sandbox import sandbox_for
 from crosswheel.cli.settings import DATA
 from crosswheel.errors import StepError
-from crosswheel.planning.plan import emulator_step, root_step
+from crosswheel.planning.roots import emulator_step, root_step
 from crosswheel.planning.steps import RunStep
 from crosswheel.planning.toolchains import TOOLCHAIN
 from crosswheel.spec.catalog import Catalog

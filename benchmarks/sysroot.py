@@ -29,7 +29,7 @@ from crosswheel.building.store import Store
 from crosswheel.cli.console import Screen
 from crosswheel.cli.settings import DATA
 from crosswheel.errors import StepError
-from crosswheel.planning.plan import sysroot_step
+from crosswheel.planning.roots import sysroot_step
 from crosswheel.planning.steps import LockStep, RootStep
 from crosswheel.planning.toolchains import DEB_ARCH
 from crosswheel.spec.catalog import Catalog

@@ -12,7 +12,10 @@ from pathlib import Path
 from crosswheel.building.manifest import size_of
 from crosswheel.building.store import Damaged, Store, read_meta, remove
 
-_LEFTOVERS = ("failed", "kept", "debs")
+_CACHES = "caches"
+_LEFTOVERS = ("failed", "kept", "debs", _CACHES)
+_IN_USE = ("debs", _CACHES)
+"""Those that a running build may be using."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +37,8 @@ class _Candidate:
 def clean(store: Store, older_than: timedelta | None, max_bytes: int | None, now: float) -> tuple[Removed, ...]:
     """Removes what was last used more than ``older_than`` before ``now`` (seconds since 1970), then the least recently
     used until the store has at most ``max_bytes``; what killed builds left in ``tmp/`` always. Without either limit
-    failed steps, kept files and downloaded packages go too, and no artefact does. What a running build makes or uses
+    failed steps, kept files and downloaded packages go too; artefacts and build tools' caches do not. What a running build
+    makes or uses
     stays. Returns what was removed."""
     from filelock import FileLock
 
@@ -46,7 +50,7 @@ def _clean(store: Store, older_than: timedelta | None, max_bytes: int | None, no
     removed = list(_stale(store))
     artefacts, leftovers = list(_artefacts(store)), list(_others(store, building=_building(store)))
     if older_than is None and max_bytes is None:
-        return [*removed, *_gone(store, leftovers)]
+        return [*removed, *_gone(store, [item for item in leftovers if item.what.path.parent.name != _CACHES])]
     candidates = sorted([*artefacts, *leftovers], key=lambda candidate: (candidate.used, candidate.what.path))
     left: list[_Candidate] = []
     for candidate in candidates:
@@ -89,8 +93,8 @@ def _building(store: Store) -> bool:
 
 def _others(store: Store, *, building: bool) -> Iterator[_Candidate]:
     for area in _LEFTOVERS:
-        if building and area == "debs":
-            continue  # a root may be made of them just now
+        if building and area in _IN_USE:
+            continue
         for path in (store.root / area).glob("*"):
             key = path.name if area == "failed" else ""
             yield _Candidate(what=Removed(path=path, bytes=size_of(path), key=key), used=path.lstat().st_mtime)

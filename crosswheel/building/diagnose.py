@@ -29,6 +29,7 @@ class Diagnosis:
     cause: str
     advice: str
     no_space: bool = False
+    out_of_memory: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,14 +57,16 @@ _NO_SPACE = _pattern(
     "Make room: `./x clean`. The container's /tmp lies in memory and counts as such.",
 )
 
+_MEMORY = _pattern(
+    rf"^{OUT_OF_MEMORY}|Killed signal terminated program|fatal error: Killed|virtual memory exhausted"
+    r"|cc1plus: out of memory|java\.lang\.OutOfMemoryError|MemoryError$|Cannot allocate memory"
+    r"|signal 9 \[Killed\]|ld terminated with signal 9",
+    "A process was killed because memory ran out; it is not an error of the source.",
+    "Give it more memory or let less run at once: `--memory GiB`, `--jobs 1`.",
+)
+
 _PATTERNS = (
-    _pattern(
-        rf"^{OUT_OF_MEMORY}|Killed signal terminated program|fatal error: Killed|virtual memory exhausted"
-        r"|cc1plus: out of memory|java\.lang\.OutOfMemoryError|MemoryError$|Cannot allocate memory"
-        r"|signal 9 \[Killed\]|ld terminated with signal 9",
-        "A process was killed because memory ran out; it is not an error of the source.",
-        "Give it more memory or let less run at once: `--memory GiB`, `--jobs 1`.",
-    ),
+    _MEMORY,
     _NO_SPACE,
     _pattern(
         r"undeclared inclusion\(s\) in rule",
@@ -202,7 +205,11 @@ def diagnose(log_lines: Sequence[str], exit_code: int) -> Diagnosis:
         if found is not None:
             shown = _traceback(lines, found) or _around(pattern, lines, found)
             return Diagnosis(
-                lines=shown, cause=pattern.cause, advice=pattern.advice, no_space=pattern is _NO_SPACE
+                lines=shown,
+                cause=pattern.cause,
+                advice=pattern.advice,
+                no_space=pattern is _NO_SPACE,
+                out_of_memory=pattern is _MEMORY,
             )
     last = max((i for i, line in enumerate(lines) if line.startswith(_TRACEBACK)), default=None)
     if last is not None:
@@ -210,7 +217,7 @@ def diagnose(log_lines: Sequence[str], exit_code: int) -> Diagnosis:
     tail = tuple([line for line in lines if line.strip()][-LINES // 2 :])
     if exit_code == 137:
         cause = "The command was killed (exit status 137), which mostly means that memory ran out."
-        return Diagnosis(lines=tail, cause=cause, advice="Try `--memory GiB` or `--jobs 1`.")
+        return Diagnosis(lines=tail, cause=cause, advice="Try `--memory GiB` or `--jobs 1`.", out_of_memory=True)
     return Diagnosis(lines=tail, cause="", advice="")
 
 

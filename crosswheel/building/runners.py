@@ -57,6 +57,11 @@ def _writing() -> dict[type[steps.Step], Runner]:
 
         run_tree(step, inputs, job)
 
+    def cache(step: steps.RepositoryCacheStep, inputs: Mapping[str, Path], job: Job) -> None:
+        from crosswheel.building.sources.externals import run_repository_cache
+
+        run_repository_cache(step, inputs, job)
+
     def files(step: steps.FilesStep, inputs: Mapping[str, Path], job: Job) -> None:
         from crosswheel.building.runs import run_files
 
@@ -67,7 +72,13 @@ def _writing() -> dict[type[steps.Step], Runner]:
 
         run_wheel(step, inputs, job)
 
-    return {steps.LocalStep: local, steps.TreeStep: tree, steps.FilesStep: files, steps.WheelStep: wheel}
+    return {
+        steps.LocalStep: local,
+        steps.TreeStep: tree,
+        steps.RepositoryCacheStep: cache,
+        steps.FilesStep: files,
+        steps.WheelStep: wheel,
+    }
 
 
 def _running(settings: Settings) -> dict[type[steps.Step], Runner]:

@@ -38,13 +38,47 @@ def run_run(step: RunStep, inputs: Mapping[str, Path], job: Job, *, sandbox: San
         copy_writable(inputs[role], _inside(build, place))
         if job.cancelled.is_set():
             raise Cancelled
-    for place, text in step.sized_files.items():
-        path = _inside(build, place)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(_sized(text, job), encoding="utf-8")
+    _write_sized(step, job, build)
     if PurePosixPath(step.cwd).is_relative_to(BUILD):
         _inside(build, step.cwd).mkdir(parents=True, exist_ok=True)
-    container = Container(
+    _run_commands(step, inputs, job, build, sandbox)
+    _take_outputs(step, build / "out", job.out)
+
+
+def _run_commands(step: RunStep, inputs: Mapping[str, Path], job: Job, build: Path, sandbox: Sandbox) -> None:
+    """Runs the commands one after the other. One that died for want of memory is tried once more with half the jobs,
+    in the same folder, so that a build tool goes on from what it has done."""
+    lines: deque[str] = deque(maxlen=_REMEMBERED_LINES)
+
+    def log(line: str) -> None:
+        lines.append(line)
+        job.log(line)
+
+    retried = False
+    commands = deque(step.commands)
+    while commands:
+        argv = commands[0]
+        container = _container(step, inputs, job, build)
+        _save(step, argv, container, job.work)
+        lines.clear()
+        job.log(f"$ {shlex.join(argv)}")
+        status = sandbox.run(
+            replace(container, argv=argv), log=log, cancelled=job.cancelled, label_key=job.key
+        )
+        if status == 0:
+            commands.popleft()
+            continue
+        fewer = max(1, job.settings.jobs // 2)
+        if retried or fewer == job.settings.jobs or not diagnose(lines, status).out_of_memory:
+            raise _failure(argv, status, lines, Store(job.settings.store))
+        retried = True
+        job.log(f"crosswheel: memory ran out with {job.settings.jobs} jobs; once more with {fewer}")
+        job = replace(job, settings=replace(job.settings, jobs=fewer))
+        _write_sized(step, job, build)
+
+
+def _container(step: RunStep, inputs: Mapping[str, Path], job: Job, build: Path) -> Container:
+    return Container(
         root=inputs["builder"],
         root_key=step.inputs["builder"].key,
         argv=(),
@@ -53,25 +87,25 @@ def run_run(step: RunStep, inputs: Mapping[str, Path], job: Job, *, sandbox: San
         mounts=(
             Mount(source=build, target=str(BUILD), writable=True),
             *(Mount(source=inputs[role], target=target) for role, target in step.mounts.items()),
+            *(Mount(source=_cache(job, name), target=target, writable=True) for name, target in step.caches.items()),
         ),
         memory=job.settings.memory,
     )
-    lines: deque[str] = deque(maxlen=_REMEMBERED_LINES)
 
-    def log(line: str) -> None:
-        lines.append(line)
-        job.log(line)
 
-    for argv in step.commands:
-        _save(step, argv, container, job.work)
-        lines.clear()
-        job.log(f"$ {shlex.join(argv)}")
-        status = sandbox.run(
-            replace(container, argv=argv), log=log, cancelled=job.cancelled, label_key=job.key
-        )
-        if status != 0:
-            raise _failure(argv, status, lines, Store(job.settings.store))
-    _take_outputs(step, build / "out", job.out)
+def _cache(job: Job, name: str) -> Path:
+    """The folder of a cache, which outlives the step and the build."""
+    folder = Store(job.settings.store).cache(name)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _write_sized(step: RunStep, job: Job, build: Path) -> None:
+    """Writes the files that say how large this machine is."""
+    for place, text in step.sized_files.items():
+        path = _inside(build, place)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(_sized(text, job), encoding="utf-8")
 
 
 def _environment(step: RunStep, job: Job) -> dict[str, str]:
@@ -156,6 +190,7 @@ def _save(step: RunStep, argv: Sequence[str], container: Container, work: Path) 
         "env": dict(container.env),
         "cwd": container.cwd,
         "mounts": {target: step.inputs[role].key for role, target in step.mounts.items()},
+        "caches": {target: name for name, target in step.caches.items()},
         "memory": container.memory,
     }
     (work / _CONTAINER_FILE).write_text(json.dumps(record, indent=1, sort_keys=True))
@@ -180,6 +215,10 @@ def open_shell(store: Store, key_or_prefix: str, sandbox: Sandbox) -> int:
         mounts=(
             Mount(source=saved.parent / "build", target=str(BUILD), writable=True),
             *(Mount(source=_present(store, key), target=target) for target, key in data["mounts"].items()),
+            *(
+                Mount(source=store.cache(name), target=target, writable=True)
+                for target, name in data.get("caches", {}).items()
+            ),
         ),
         memory=data["memory"],
     )

@@ -125,6 +125,10 @@ class Store:
         """The artefact's folder, there or not."""
         return self.root / "artefacts" / key[:2] / key
 
+    def cache(self, name: str) -> Path:
+        """Where a folder that outlives steps lies: a build tool's own cache, which saves work and changes no result."""
+        return self.root / "caches" / name
+
     def has(self, key: str) -> bool:
         """Whether the artefact is there; its contents are not looked at (see :meth:`lookup`)."""
         return (self.path(key) / "meta.json").exists()

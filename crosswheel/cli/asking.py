@@ -14,8 +14,8 @@ from invoke.context import Context
 from crosswheel.cli.arguments import Task, task
 from crosswheel.digest import sha256_file, sha256_tree
 from crosswheel.errors import InputError
-from crosswheel.planning.plan import LocalSource
 from crosswheel.planning.resolve import AVX, Request
+from crosswheel.planning.sources import LocalSource
 
 DEFAULT_TARGET = "x86_64"
 

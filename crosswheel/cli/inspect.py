@@ -97,7 +97,7 @@ def _list_everything(catalog: Catalog) -> None:
     show_table(
         "Sysroots",
         ("sysroot", "CPython", "GLIBC", "GLIBCXX", "what it is"),
-        [(s.name, s.python, s.floors.GLIBC, s.floors.GLIBCXX, s.title) for s in sysroots],
+        [(s.name, ", ".join(s.pythons), s.floors.GLIBC, s.floors.GLIBCXX, s.title) for s in sysroots],
     )
 
 

@@ -10,7 +10,7 @@ from packaging.specifiers import SpecifierSet
 
 from crosswheel.building.job import Settings
 from crosswheel.errors import InputError
-from crosswheel.planning.plan import fetch_step
+from crosswheel.planning.sources import fetch_step
 from crosswheel.planning.steps import TreeStep
 from crosswheel.spec.catalog import Catalog
 from crosswheel.spec.models import Release, Source

@@ -15,7 +15,8 @@ from crosswheel.cli.build import execute_all
 from crosswheel.cli.settings import DATA, read_settings
 from crosswheel.digest import sha256_file
 from crosswheel.errors import InputError
-from crosswheel.planning.plan import LocalSource, verification
+from crosswheel.planning.plan import verification
+from crosswheel.planning.sources import LocalSource
 from crosswheel.planning.steps import ProofStep
 from crosswheel.proving.prove import RULES, Proof
 from crosswheel.spec.catalog import Catalog

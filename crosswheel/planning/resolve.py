@@ -32,11 +32,17 @@ class Request:
     features: Mapping[str, bool] = field(default_factory=dict)
     tools: Mapping[str, str] = field(default_factory=dict)
     builder_from: str | None = None
+    output: str | None = None
+
+
+WHEEL = "wheel"
+"""The output of every recipe that says nothing else."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Resolution:
-    """What will be built, for what, with what. ``patches`` are in the order of the series."""
+    """What will be built, for what, with what. ``patches`` are in the order of the series. ``output`` is the wheel, or
+    one of the release's other outputs."""
 
     recipe: Recipe
     release: Release
@@ -48,6 +54,7 @@ class Resolution:
     features: frozenset[str]
     bazel: BazelTool | None
     builder_from: str | None
+    output: str
     patches: tuple[Patch, ...]
 
     @property
@@ -57,7 +64,16 @@ class Resolution:
     @property
     def wheel_tag(self) -> str:
         digits = self.python.replace(".", "")
-        return f"cp{digits}-cp{digits}-linux_{self.target.arch}"
+        return f"cp{digits}-cp{digits}{abi_flags(self.python)}-linux_{self.target.arch}"
+
+
+def abi_flags(python: str) -> str:
+    """What the ABI tag of CPython has behind its digits: ``mu`` for 2.7 as Linux distributions build it (PEP 425,
+    PEP 513), ``m`` for 3.3 to 3.7 (PEP 3149; gone with 3.8, bpo-36707)."""
+    major, minor = (int(part) for part in python.split("."))
+    if major == 2:
+        return "mu"
+    return "m" if minor < 8 else ""
 
 
 def resolve(request: Request, catalog: Catalog) -> Resolution:
@@ -73,6 +89,9 @@ def resolve(request: Request, catalog: Catalog) -> Resolution:
         reasons.extend(_nearest(catalog.releases(recipe.name), target))
     release = chosen[0] if chosen else releases[0]
     bazel = _bazel(request, recipe, release, catalog, reasons)
+    output = _output(request, release, reasons)
+    if chosen and chosen[0].needs.numpy and not catalog.sysroot(chosen[1].sysroot).pythons[chosen[1].python].numpy:
+        reasons.append(f"{chosen[1].sysroot} has no NumPy for CPython {chosen[1].python}, which {recipe.name} needs")
     if request.builder_from and not _DIGEST.search(request.builder_from):
         reasons.append(f"--builder-from {request.builder_from} is no image by digest (IMAGE@sha256:…)")
     if reasons or chosen is None or cpu is None:
@@ -89,6 +108,7 @@ def resolve(request: Request, catalog: Catalog) -> Resolution:
         features=features,
         bazel=bazel,
         builder_from=request.builder_from,
+        output=output,
         patches=(),
     )
     return _with_patches(resolution, catalog)
@@ -211,6 +231,15 @@ def _bazel(
         reasons.append(f"{recipe.name} {release.version} is built by Bazel {served}, not {version}")
         return None
     return catalog.bazels[version]
+
+
+def _output(request: Request, release: Release, reasons: list[str]) -> str:
+    known = [WHEEL, *(release.bazel.outputs if release.bazel else ())]
+    wanted = request.output or WHEEL
+    if wanted not in known:
+        has = ", ".join(dict.fromkeys(known))
+        reasons.append(f"{release.version} has no output {wanted!r}; it has: {has}")
+    return wanted
 
 
 def _with_patches(resolution: Resolution, catalog: Catalog) -> Resolution:

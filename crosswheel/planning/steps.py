@@ -180,6 +180,17 @@ class TreeStep(Step):
 
 
 @dataclass(frozen=True, kw_only=True)
+class RepositoryCacheStep(Step):
+    """Lays files out as Bazel's repository cache has them, so that it finds what it would download. Inputs: one
+    :class:`FetchStep` or file for each external. Result: ``out/content_addressable/sha256/<sha256>/file``."""
+
+    kind: ClassVar[str] = "cache"
+
+    def fields(self) -> dict[str, Json]:
+        return {}
+
+
+@dataclass(frozen=True, kw_only=True)
 class RenderedFile:
     """A file that planning wrote; with ``link``, a symbolic link to ``text``."""
 
@@ -214,6 +225,9 @@ class RunStep(Step):
 
     How many jobs may run and how much memory there is are facts of the machine, and in no key: in ``sized_env``
     (variables) and ``sized_files`` (path under ``/build`` → text), ``{jobs}`` and ``{memory}`` (MiB) stand for them.
+
+    ``caches`` maps the name of a folder that outlives the step (in the store's ``caches``) to the writable path where
+    it is seen. It is in no key: what is in it may save work, and must not change the result.
     """
 
     kind: ClassVar[str] = "run"
@@ -226,6 +240,7 @@ class RunStep(Step):
     outputs: tuple[str, ...]
     sized_env: Mapping[str, str] = field(default_factory=dict)
     sized_files: Mapping[str, str] = field(default_factory=dict)
+    caches: Mapping[str, str] = field(default_factory=dict)
 
     def fields(self) -> dict[str, Json]:
         return {
@@ -264,7 +279,8 @@ class ProofStep(Step):
     """Judges the wheel of the input ``wheel``. Result: ``out/proof.json`` (:class:`crosswheel.proving.prove.Proof`).
 
     Inputs: ``wheel``, ``root`` (the target's runtime root), ``emulator`` (a root with qemu-user), ``source`` (the
-    release's patched tree, with its tests), and wheels that the check needs, each unpacked. ``policy`` is the JSON of a
+    release's patched tree, with its tests), and wheels that the check needs, each unpacked; with ``install`` they are
+    files, from which the target's pip installs what the wheel requires. ``policy`` is the JSON of a
     :class:`crosswheel.spec.policy.Policy`. ``check`` is the text of the check's script, ``tests`` how many tests must
     pass, ``timeout`` in seconds; with an empty ``check`` nothing is run, and ``source`` is not there. ``built_here``
     says that crosswheel built the wheel. A failing proof is a result like any other: the step succeeds.
@@ -277,6 +293,7 @@ class ProofStep(Step):
     check: str
     tests: int
     timeout: int
+    install: bool
     rules: Mapping[str, int]
     built_here: bool
 
@@ -286,6 +303,7 @@ class ProofStep(Step):
             "check": self.check,
             "tests": self.tests,
             "timeout": self.timeout,
+            "install": self.install,
             "rules": dict(self.rules),
             "built_here": self.built_here,
         }

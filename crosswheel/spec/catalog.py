@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from packaging.version import Version
 
@@ -16,9 +16,13 @@ from crosswheel.spec.models import (
     BazelTool,
     Cpu,
     Emulator,
+    External,
+    Externals,
     Model,
     Recipe,
     Release,
+    Replacement,
+    Replacements,
     Series,
     Sysroot,
     Target,
@@ -44,6 +48,7 @@ class Catalog:
         self.root = root
         self.templates = root / "toolchains" / "templates"
         self._read: dict[Path, Model] = {}
+        self._eras: dict[Path, dict[str, Any]] = {}
 
     # --- recipes
 
@@ -74,7 +79,7 @@ class Catalog:
     def release(self, recipe: str, version: str) -> Release:
         """One release of a recipe, by the name of its file."""
         path = self.root / "recipes" / recipe / f"{version}.toml"
-        release = self._load(Release, path)
+        release = self._load_release(path)
         if release.version != version:
             raise DataError(f"`version` is {release.version!r}, but the file is called {path.name!r}", where=str(path))
         return release
@@ -84,6 +89,18 @@ class Catalog:
         versions = (path.stem for path in (self.root / "recipes" / recipe).glob("*.toml") if path.stem != "recipe")
         found = (self.release(recipe, version) for version in versions)
         return tuple(sorted(found, key=lambda release: Version(release.version), reverse=True))
+
+    def externals(self, recipe: str, release: Release) -> tuple[External, ...]:
+        """What a release's build tool would download: those that the release names, and those that
+        ``externals/<version>.toml`` has from upstream's tree, with the recipe's replacements in their places."""
+        folder = self.root / "recipes" / recipe
+        path = folder / "externals" / f"{release.version}.toml"
+        if not path.is_file():
+            return release.externals
+        other = folder / "replacements.toml"
+        found = self._load(Replacements, other).replacements if other.is_file() else ()
+        instead = {(item.name, item.replaces): item for item in found}
+        return (*release.externals, *(_replaced(item, instead) for item in self._load(Externals, path).externals))
 
     def check_script(self, recipe: Recipe) -> str:
         """The text of the script that runs on the emulated target."""
@@ -180,6 +197,23 @@ class Catalog:
         assert isinstance(item, model)
         return item
 
+    def _load_release(self, path: Path) -> Release:
+        """A release with what its era says beneath. The text of the release alone gives the lines of errors."""
+        if path not in self._read:
+            data, text = read_toml(path)
+            era = data.get("era")
+            if isinstance(era, str) and era:
+                under = path.parent / "eras" / f"{era}.toml"
+                if not under.is_file():
+                    raise DataError(f"there is no era {era!r}", where=str(path), hint=f"it would be {under}")
+                if under not in self._eras:
+                    self._eras[under] = read_toml(under)[0]
+                data = _over(self._eras[under], data)
+            self._read[path] = validate(Release, data, text, path)
+        release = self._read[path]
+        assert isinstance(release, Release)
+        return release
+
     @staticmethod
     def _text(path: Path) -> str:
         try:
@@ -205,6 +239,26 @@ class Catalog:
         if extra:
             raise DataError(f"`{sorted(extra)[0]}` is no known key; this file holds [[{key}]] tables", where=str(path))
         return [validate(model, item, text, path, (key, at)) for at, item in enumerate(data.get(key, []))]
+
+
+def _over(under: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
+    """``data`` over ``under``: tables are joined key by key, everything else is replaced."""
+    joined = dict(under)
+    for key, value in data.items():
+        below = joined.get(key)
+        joined[key] = _over(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return joined
+
+
+def _replaced(external: External, instead: Mapping[tuple[str, str], Replacement]) -> External:
+    pinned = [external.sha256, *(place.uri for place in external.places)]
+    for pin in pinned:
+        item = instead.get((external.name, pin))
+        if item:
+            return external.model_copy(
+                update={"file": item.file, "sha256": item.sha256, "places": item.places, "note": item.reason}
+            )
+    return external
 
 
 def _stems(folder: Path) -> tuple[str, ...]:

@@ -157,8 +157,8 @@ def _targets(catalog: Catalog) -> Iterator[Problem]:
             where = _at(catalog, path, "systems", number)
             if system.sysroot not in catalog.sysroot_names:
                 yield Problem(where=where, what=f"there is no sysroot {system.sysroot!r}")
-            elif system.sysroot in sysroots and catalog.sysroot(system.sysroot).python != system.python:
-                has = catalog.sysroot(system.sysroot).python
+            elif system.sysroot in sysroots and system.python not in catalog.sysroot(system.sysroot).pythons:
+                has = ", ".join(catalog.sysroot(system.sysroot).pythons)
                 yield Problem(where=where, what=f"{system.sysroot} has CPython {has}, not {system.python}")
             if system.toolchain not in catalog.toolchain_names:
                 yield Problem(where=where, what=f"there is no toolchain {system.toolchain!r}")
@@ -166,8 +166,9 @@ def _targets(catalog: Catalog) -> Iterator[Problem]:
                 toolchain = catalog.toolchain(system.toolchain)
                 if target.arch not in toolchain.cross:
                     yield Problem(where=where, what=f"{toolchain.name} has no packages for {target.arch}")
-                if toolchain.python != system.python:
-                    what = f"the builder of {toolchain.name} has CPython {toolchain.python}, not {system.python}"
+                if system.python not in toolchain.pythons:
+                    has = ", ".join(toolchain.pythons)
+                    what = f"the builder of {toolchain.name} has CPython {has}, not {system.python}"
                     yield Problem(where=where, what=what)
 
 

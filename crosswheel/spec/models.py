@@ -94,6 +94,32 @@ class External(Source):
     files: dict[str, str] = {}
 
 
+class Replacement(Source):
+    """Another place of an external, with other bytes and the same content; it is used instead of what upstream pins.
+
+    ``replaces`` is the sha256 that upstream pins for the external ``name``, or its URL where upstream pins none;
+    ``reason`` says why, and how it is known that the content is the same. The patch to ``workspace.bzl`` that goes
+    with it is part of the recipe's series.
+    """
+
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]+$")]
+    replaces: str
+    reason: Annotated[str, StringConstraints(min_length=10)]
+
+
+class Externals(Model):
+    """``recipes/<name>/externals/<version>.toml``: what the release's own build files download, as
+    ``recipe externals`` read it from upstream's tree."""
+
+    externals: tuple[External, ...]
+
+
+class Replacements(Model):
+    """``recipes/<name>/replacements.toml``."""
+
+    replacements: tuple[Replacement, ...] = ()
+
+
 class Requirement(Source):
     """A wheel for the builder's Python; ``python`` is the range of versions that it is for."""
 
@@ -126,10 +152,13 @@ class Check(Model):
     the path of a result file and the folder of the release's patched source, where the package's own tests lie. It
     writes to the file ``{"tests": N, "failures": N, "skipped": N}``. Its exit status
     must be 0, and ``tests`` at least what the release says. ``packages`` are packages of the target's distribution
-    that it needs, ``wheels`` are wheels from elsewhere, which win over them, ``timeout`` is in seconds.
+    that it needs, ``wheels`` are wheels from elsewhere, which win over them, ``timeout`` is in seconds. With
+    ``install`` the wheel is installed by the target's own Python with pip, its requirements from ``wheels`` (pip's own
+    wheel is one of them) and ``packages``, instead of being unpacked.
     """
 
     script: FileName
+    install: bool = False
     packages: tuple[str, ...] = ()
     wheels: tuple[CheckWheel, ...] = ()
     timeout: int = Field(default=900, gt=0)
@@ -146,31 +175,86 @@ class Recipe(Model):
     distribution: str
     modules: tuple[str, ...] = Field(min_length=1)
     default: VersionText | None = None
+    builder: tuple[str, ...] = ()
     features: dict[Name, Feature] = {}
     check: Check
 
 
-class BazelBuild(Model):
-    """Bazel's part of a release: ``setup.py`` calls Bazel, which reads our ``.bazelrc``.
+class Configure(Model):
+    """What answers a release's ``configure``: ``command`` is run with ``answers`` in its environment and nothing to
+    read; ``features`` are answers where a feature is on. ``{python}`` stands for the builder's Python."""
 
-    ``versions`` are those of ``toolchains/bazel.toml`` that build it, the default first. ``repositories`` are rendered
-    ones (folders of ``toolchains/templates/repositories/``) that stand in for what Bazel would download.
+    command: tuple[str, ...]
+    answers: dict[str, str] = {}
+    features: dict[Name, dict[str, str]] = {}
+
+
+class BazelOutput(Model):
+    """What ``--output`` gives: the ``targets`` that Bazel builds, and the commands that ``pack`` them into
+    ``/build/out``; in these, ``{platform}`` stands for the wheel's platform tag."""
+
+    targets: tuple[str, ...] = Field(min_length=1)
+    pack: tuple[tuple[str, ...], ...] = Field(min_length=1)
+
+
+class BazelBuild(Model):
+    """Bazel's part of a release.
+
+    ``versions`` are those of ``toolchains/bazel.toml`` that build it, the default first; ``enforced`` is the range
+    that the release's own code accepts. ``repositories`` are rendered ones (folders of
+    ``toolchains/templates/repositories/``) that stand in for what Bazel would download. ``features`` are flags where
+    a feature is on. ``heap`` is Bazel's Java heap in MiB.
+
+    ``handover`` says how the externals reach Bazel: ``override`` (unpacked folders, ``--override_repository``) or
+    ``cache`` (its repository cache, so that the release's own rules unpack them). ``optional`` maps an external to the
+    feature without which no target of ours reaches it (empty: none reaches it); it is then not fetched.
+
+    Without ``outputs`` the package's ``setup.py`` calls Bazel; with them, Bazel is called by ``configure``'s answers
+    and the output's targets. Either way it reads our ``.bazelrc``.
     """
 
     versions: tuple[VersionText, ...] = Field(min_length=1)
+    enforced: Specifier | None = None
     repositories: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
+    features: dict[Name, tuple[str, ...]] = {}
+    heap: int = Field(default=1024, gt=0)
+    handover: Literal["override", "cache"] = "override"
+    optional: dict[str, str] = {}
+    configure: Configure | None = None
+    outputs: dict[Name, BazelOutput] = {}
+
+
+class Fact(Model):
+    """How sure a fact of a release is. ``grade``: A, read at the release's own commit; B, at upstream's main branch
+    when the release was cut; C, from another packager; D, from documentation."""
+
+    grade: Literal["A", "B", "C", "D"]
+    source: Annotated[str, StringConstraints(min_length=3)]
+
+
+class Needs(Model):
+    """What upstream says that a release wants: as documented and tested there (``compiler``), and as ranges."""
+
+    compiler: str = ""
+    numpy: Specifier | None = None
+    cuda: VersionText | None = None
+    cudnn: VersionText | None = None
 
 
 class Release(Model):
-    """One version of a recipe.
+    """One version of a recipe. Its file may say ``era = "NAME"``: the keys of ``eras/NAME.toml`` then hold where it
+    says nothing else.
 
-    ``python`` is the range of CPython that the release serves. ``tests`` is how many tests of the recipe's check must
-    pass. ``requires`` are wheels for the builder's Python. ``externals`` are handed to Bazel by
-    ``--override_repository`` and to CMake by ``FETCHCONTENT_SOURCE_DIR_<NAME>``. ``env`` is set for the build alone.
+    ``facts`` says of ``bazel``, ``needs``, ``python`` and the like how sure they are. ``needs.numpy`` makes the
+    target's NumPy part of the sysroot and of the root in which the wheel is tried. ``python`` is the range of CPython
+    that the release serves. ``tests`` is how many tests of the recipe's check must pass. ``requires`` are wheels for
+    the builder's Python. ``externals`` are handed to Bazel as its ``handover`` says and to CMake by
+    ``FETCHCONTENT_SOURCE_DIR_<NAME>``. ``env`` is set for the build alone.
     """
 
     version: VersionText
+    era: str = ""
     backend: Literal["bazel", "pep517", "cmake"]
     python: Specifier
     source: Source
@@ -179,6 +263,8 @@ class Release(Model):
     requires: tuple[Requirement, ...] = ()
     env: dict[str, str] = {}
     bazel: BazelBuild | None = None
+    needs: Needs = Needs()
+    facts: dict[str, Fact] = {}
     note: str = ""
 
     @model_validator(mode="after")
@@ -233,13 +319,13 @@ class Toolchain(Model):
     """The compilers of an era and the packages of the builder in which they run.
 
     ``gcc`` is the major version. ``packages`` go into every builder, ``cross`` adds those of an architecture.
-    ``sysroot`` names the distribution that the builder is made of.
+    ``sysroot`` names the distribution that the builder is made of, ``pythons`` are those in it, its ``python3`` first.
     """
 
     name: Name
     title: str
     gcc: str
-    python: PythonVersion
+    pythons: tuple[PythonVersion, ...] = Field(min_length=1)
     sysroot: Name
     packages: tuple[str, ...] = Field(min_length=1)
     cross: dict[Arch, tuple[str, ...]]
@@ -250,7 +336,10 @@ class BazelTool(Source):
     """A version of Bazel and the language in which it is told about a C++ toolchain.
 
     ``repositories`` are rendered ones that this version wants for every build. ``sized`` are the flags that tell it of
-    the machine, in which ``{jobs}`` and ``{memory}`` (MiB) stand.
+    the machine, in which ``{jobs}`` and ``{memory}`` (MiB) stand. ``native`` are those for a target of the builder's
+    architecture that is built by labels: there every tool is compiled once, not for the host as well.
+    ``repository_cache`` and ``disk_cache`` are its names of the flags for what it downloads and for the results of
+    actions; empty where it has none.
     """
 
     version: VersionText
@@ -258,6 +347,9 @@ class BazelTool(Source):
     repositories: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
     sized: tuple[str, ...]
+    native: tuple[str, ...] = ()
+    repository_cache: str = "--repository_cache"
+    disk_cache: str = "--disk_cache"
 
 
 class Emulator(Model):
@@ -306,14 +398,24 @@ class Floors(Model):
     GCC: VersionText
 
 
+class PythonPackages(Model):
+    """The packages of one Python of a distribution: its headers (``development``), itself (``runtime``), and its NumPy,
+    if the distribution has one."""
+
+    development: tuple[str, ...] = Field(min_length=1)
+    runtime: tuple[str, ...] = Field(min_length=1)
+    numpy: str | None = None
+
+
 class Sysroot(Model):
-    """A distribution's release: what to build against (``development``) and what to run in (``runtime``)."""
+    """A distribution's release: what to build against (``development``) and what to run in (``runtime``). A sysroot
+    has the headers of all ``pythons``, a target root the one that it is for."""
 
     name: Name
     title: str
     suites: tuple[Suite, ...] = Field(min_length=1)
     snapshot: Annotated[str, StringConstraints(pattern=r"^\d{8}T\d{6}Z$")]
-    python: PythonVersion
+    pythons: dict[PythonVersion, PythonPackages] = Field(min_length=1)
     floors: Floors
     development: tuple[str, ...] = Field(min_length=1)
     runtime: tuple[str, ...] = Field(min_length=1)

@@ -21,8 +21,9 @@ from crosswheel.building.store import Store
 from crosswheel.cli.console import Screen
 from crosswheel.cli.settings import read_settings
 from crosswheel.digest import sha256_file, sha256_tree
-from crosswheel.planning.plan import fetch_step, plan
+from crosswheel.planning.plan import plan
 from crosswheel.planning.resolve import Request, resolve
+from crosswheel.planning.sources import fetch_step
 from crosswheel.planning.steps import FilesStep, LocalStep, RenderedFile, RunStep, Step, TreeStep
 from crosswheel.proving.prove import RULES, Proof
 from crosswheel.spec.catalog import Catalog

@@ -20,7 +20,7 @@ from crosswheel.building.sandbox.docker_engine import DockerSandbox
 from crosswheel.building.store import Store
 from crosswheel.digest import sha256_file, sha256_tree
 from crosswheel.errors import CrosswheelError
-from crosswheel.planning.plan import emulator_step, target_root_step
+from crosswheel.planning.roots import emulator_step, target_root_step
 from crosswheel.planning.steps import LocalStep, ProofStep, Step
 from crosswheel.proving.findings import Finding, Severity
 from crosswheel.proving.prove import RULES, Proof, prove
@@ -168,7 +168,7 @@ def prover(catalog: Catalog, store: Store, wheels: Path, tmp_path: Path) -> Prov
             name=f"prove wrapt on {cpu}",
             inputs={
                 "wheel": wheel,
-                "root": target_root_step(catalog, sysroot.name, arch),
+                "root": target_root_step(catalog, sysroot.name, arch, next(iter(sysroot.pythons))),
                 "emulator": emulator_step(catalog),
                 "source": LocalStep(name="source", path=str(source), sha256=sha256_tree(source), folder=True),
             },
@@ -259,7 +259,7 @@ def test_a_wheel_of_the_package_index_that_lies_about_its_glibc(
     assert "its tag promises that glibc 2.17 is enough" in failed["tag"].message
 
     settings = Settings(store=store.root)
-    step = target_root_step(catalog, "debian-12", "aarch64")
+    step = target_root_step(catalog, "debian-12", "aarch64", "3.11")
     root = execute(step, store, settings, runners(catalog, settings), Quiet()).artefacts[step.key].path
     newer = policy.model_copy(update={"target": "rpi4", "floors": catalog.sysroot("debian-12").floors})
     proof = prove(path, newer, sonames=target_sonames(root, "aarch64"), check=None, run=None)
@@ -270,7 +270,7 @@ def test_a_wheel_of_the_package_index_that_lies_about_its_glibc(
 def test_cancelling_leaves_no_container(catalog: Catalog, store: Store, wheels: Path, tmp_path: Path) -> None:
     """The event that stops a build stops a check that runs."""
     settings = Settings(store=store.root)
-    steps = target_root_step(catalog, "debian-12", "aarch64"), emulator_step(catalog)
+    steps = target_root_step(catalog, "debian-12", "aarch64", "3.11"), emulator_step(catalog)
     done = execute(steps, store, settings, runners(catalog, settings), Quiet())
     root, emulator = (done.artefacts[step.key].path for step in steps)
     sysroot = catalog.sysroot("debian-12")

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from crosswheel.errors import InputError
-from crosswheel.planning.plan import LocalSource, plan
+from crosswheel.planning.plan import plan
 from crosswheel.planning.resolve import Request, resolve
+from crosswheel.planning.sources import LocalSource
 from crosswheel.planning.steps import FetchStep, LocalStep, LockStep
 from crosswheel.spec.catalog import Catalog
 

@@ -13,6 +13,7 @@ from crosswheel.planning.steps import RenderedFile
 SOURCE = "/build/src"
 OUT = "/build/out"
 TOOLS = "/tools"
+REPOSITORY_CACHE = "/build/repository-cache"
 
 SOURCE_DATE_EPOCH = "1577836800"
 """2020-01-01 00:00 UTC, in seconds: the time that builds are told it is, so that equal inputs give equal bytes."""
@@ -40,7 +41,8 @@ class Compilation:
 
     ``files`` are rendered below the toolchain's folder, ``home`` into the home folder of the build; ``env`` is added
     to the common environment; ``sized_env`` and ``sized_files`` as a :class:`~crosswheel.planning.steps.RunStep` has
-    them; ``path`` are folders before ``/usr/bin`` on ``PATH``.
+    them; ``path`` are folders before ``/usr/bin`` on ``PATH``. ``caches`` maps what a cache is for to the path where
+    it is seen.
     """
 
     files: Mapping[str, RenderedFile] = field(default_factory=dict)
@@ -49,6 +51,7 @@ class Compilation:
     sized_env: Mapping[str, str] = field(default_factory=dict)
     sized_files: Mapping[str, str] = field(default_factory=dict)
     path: tuple[str, ...] = ()
+    caches: Mapping[str, str] = field(default_factory=dict)
     commands: tuple[tuple[str, ...], ...] = (PIP_WHEEL,)
 
 

@@ -1,54 +1,106 @@
-"""Packages whose ``setup.py`` calls Bazel, which reads our ``.bazelrc`` from the build's home folder."""
+"""Packages that Bazel builds: by their ``setup.py``, which calls it, or by their labels. It reads our ``.bazelrc``
+from the build's home folder."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from crosswheel.planning.backends import TOOLS, Compilation
+from crosswheel.planning.backends import OUT, PIP_WHEEL, REPOSITORY_CACHE, TOOLS, Compilation
 from crosswheel.planning.render import Renderer
 from crosswheel.planning.resolve import Resolution
 from crosswheel.planning.steps import RenderedFile
 from crosswheel.planning.toolchains import BAZEL_CPU, BUILD, HOST_ARCH, bazel_files
+from crosswheel.spec.models import BazelBuild, BazelTool
 
-_JAVA_HEAP_MIB = 1024
 _SIZED = f"{BUILD}/machine/bazelrc"
 """The part of the ``.bazelrc`` that depends on the machine."""
+
+DISK_CACHE = "/cache"
+"""Where the results of Bazel's actions are seen, which outlive a build."""
 
 
 def compilation(
     resolution: Resolution, renderer: Renderer, values: Mapping[str, Any], externals: Mapping[str, str]
 ) -> Compilation:
-    """The toolchains as a repository, and a ``.bazelrc`` that overrides every repository Bazel would download."""
+    """The toolchains as a repository, and a ``.bazelrc`` that overrides every repository Bazel would download, or names
+    the cache that holds its file."""
     tool = resolution.bazel
     build = resolution.release.bazel
     assert tool is not None and build is not None, "resolution gives a Bazel to every release that is built by it"
     toolchain = values["toolchain"]
-    repositories = (*build.repositories, *tool.repositories)
+    repositories = tuple(dict.fromkeys((*build.repositories, *tool.repositories)))
     overrides = {
         "crosswheel": toolchain,
         **{name: f"{toolchain}/repositories/{name}" for name in ("python_headers", *repositories)},
         **externals,
     }
+    disk_cache = bool(build.outputs and tool.disk_cache)
     bazelrc = renderer.render(
         "bazel/bazelrc.j2",
         {
             "output_base": f"{BUILD}/bazel/base",
             "output_user_root": f"{BUILD}/bazel",
-            "java_heap_mib": _JAVA_HEAP_MIB,
+            "java_heap_mib": build.heap,
             "overrides": sorted(overrides.items()),
             "style": tool.style,
             "target_cpu": BAZEL_CPU[values["arch"]],
             "host_cpu": BAZEL_CPU[HOST_ARCH],
-            "flags": [*tool.flags, *build.flags],
+            "path": f"{toolchain}/host/path:/usr/bin:/bin",
+            "flags": _flags(resolution, tool, build, disk_cache=disk_cache),
             "sized": _SIZED,
         },
     )
+    python = f"/usr/bin/python{values['python']}"
     return Compilation(
-        files=bazel_files(renderer, values, tool.style, repositories),
+        files={
+            **bazel_files(renderer, values, tool.style, repositories),
+            # Bazel's own stubs and many a genrule ask the PATH for `python`.
+            "host/path/python": RenderedFile(text=python, link=True),
+        },
         home={".bazelrc": RenderedFile(text=bazelrc)},
         # Bazel refuses to run without a user name; the container's user has no entry in /etc/passwd.
-        env={"USER": "crosswheel"},
+        env={"USER": "crosswheel", **_answers(resolution, build, python)},
         sized_files={_SIZED: "".join(f"build {flag}\n" for flag in tool.sized)},
-        path=(f"{TOOLS}/bazel",),
+        path=(f"{TOOLS}/bazel", f"{toolchain}/host/path"),
+        caches={"bazel": DISK_CACHE} if disk_cache else {},
+        commands=_commands(resolution, build, python),
     )
+
+
+def _flags(resolution: Resolution, tool: BazelTool, build: BazelBuild, *, disk_cache: bool) -> list[str]:
+    chosen = [flag for name, flags in build.features.items() if name in resolution.features for flag in flags]
+    native = tool.native if build.outputs and resolution.target.arch == HOST_ARCH else ()
+    caches = [f"{tool.repository_cache}={REPOSITORY_CACHE}"] if build.handover == "cache" else []
+    if disk_cache:
+        caches.append(f"{tool.disk_cache}={DISK_CACHE}")
+    return [*tool.flags, *native, *build.flags, *chosen, *caches]
+
+
+def _answers(resolution: Resolution, build: BazelBuild, python: str) -> dict[str, str]:
+    """The environment in which ``configure`` asks nothing."""
+    if build.configure is None:
+        return {}
+    answers = dict(build.configure.answers)
+    for name, more in build.configure.features.items():
+        if name in resolution.features:
+            answers |= more
+    return {name: value.replace("{python}", python) for name, value in answers.items()}
+
+
+def _commands(resolution: Resolution, build: BazelBuild, python: str) -> tuple[tuple[str, ...], ...]:
+    if not build.outputs:
+        return (PIP_WHEEL,)
+    output = build.outputs[resolution.output]
+    configure = (build.configure.command,) if build.configure else ()
+    words = {"{python}": python, "{out}": OUT, "{platform}": f"linux_{resolution.target.arch}"}
+    return tuple(
+        tuple(_filled(word, words) for word in command)
+        for command in (*configure, ("bazel", "build", *output.targets), *output.pack)
+    )
+
+
+def _filled(word: str, values: Mapping[str, str]) -> str:
+    for name, value in values.items():
+        word = word.replace(name, value)
+    return word

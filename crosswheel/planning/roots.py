@@ -1,0 +1,75 @@
+"""The steps that make roots of a distribution's packages: sysroots, builders, target roots, the emulator's."""
+
+from __future__ import annotations
+
+from crosswheel.planning.render import Renderer
+from crosswheel.planning.steps import ImageStep, LockStep, RootStep, Step
+from crosswheel.planning.toolchains import DEB_ARCH, HOST_ARCH
+from crosswheel.spec.catalog import Catalog
+from crosswheel.spec.models import Arch, Recipe, Sysroot
+
+
+def root_step(
+    catalog: Catalog, sysroot: Sysroot, arch: Arch, packages: tuple[str, ...], purpose: str, lock: str
+) -> RootStep:
+    """An extracted root of packages of a distribution. ``lock`` is the name under which a pinned lock is looked for."""
+    resolved = LockStep(
+        name=f"resolve {purpose}",
+        lock=lock,
+        architecture=DEB_ARCH[arch],
+        suites=sysroot.suites,
+        packages=packages,
+        snapshot=sysroot.snapshot,
+        pinned=catalog.lock_text(lock),
+    )
+    return RootStep(name=f"assemble {purpose}", inputs={"lock": resolved})
+
+
+def sysroot_step(catalog: Catalog, name: str, arch: Arch, *, numpy: bool = False) -> RootStep:
+    """What a wheel is built against: with the headers of every Python of the distribution, so that all of them share
+    what is compiled against it; with ``numpy``, those of their NumPy as well."""
+    sysroot = catalog.sysroot(name)
+    lock = f"{name}-{DEB_ARCH[arch]}-development" + ("-numpy" if numpy else "")
+    packages = {*sysroot.development}
+    for python in sysroot.pythons.values():
+        packages |= {*python.development, *((python.numpy,) if numpy and python.numpy else ())}
+    return root_step(catalog, sysroot, arch, tuple(sorted(packages)), f"sysroot {name} {arch}", lock)
+
+
+def builder_step(
+    catalog: Catalog, name: str, arch: Arch, image: str | None = None, recipe: Recipe | None = None
+) -> Step:
+    """The root in which a toolchain's builds for ``arch`` run, with what ``recipe`` wants in it; ``image``, by digest,
+    is what it is made ``FROM``."""
+    toolchain = catalog.toolchain(name)
+    more = recipe.builder if recipe else ()
+    packages = (*toolchain.packages, *toolchain.cross[arch], *more)
+    if image:
+        values = {"image": image, "packages": sorted(packages)}
+        text = Renderer(catalog).render("dockerfile/builder.j2", values)
+        return ImageStep(name=f"build builder {name} {arch} from {image[:40]}", image=image, dockerfile=text)
+    lock = f"{name}-{DEB_ARCH[arch]}-builder" + (f"-{recipe.name}" if recipe and more else "")
+    return root_step(catalog, catalog.sysroot(toolchain.sysroot), HOST_ARCH, packages, f"builder {name} {arch}", lock)
+
+
+def target_root_step(
+    catalog: Catalog, name: str, arch: Arch, python: str, recipe: Recipe | None = None, *, numpy: bool = False
+) -> RootStep:
+    """The root in which a wheel is tried: the target's runtime with one of its Pythons, and the packages that a
+    recipe's check needs."""
+    sysroot = catalog.sysroot(name)
+    own = sysroot.pythons[python]
+    lock = f"{name}-{DEB_ARCH[arch]}-runtime" + (f"-{recipe.name}" if recipe else "")
+    if python != next(iter(sysroot.pythons)):
+        lock += f"-python{python}"
+    packages = {*sysroot.runtime, *own.runtime, *(recipe.check.packages if recipe else ())}
+    if numpy and own.numpy:
+        packages.add(own.numpy)
+    return root_step(catalog, sysroot, arch, tuple(sorted(packages)), f"target root {name} {arch}", lock)
+
+
+def emulator_step(catalog: Catalog) -> RootStep:
+    """The root that holds qemu-user."""
+    emulator = catalog.emulator
+    sysroot = catalog.sysroot(emulator.sysroot)
+    return root_step(catalog, sysroot, HOST_ARCH, emulator.packages, "emulator", "emulator")

@@ -1,0 +1,145 @@
+"""The steps that bring sources: what a release, its externals and its requirements are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from packaging.specifiers import SpecifierSet
+
+from crosswheel.errors import InputError
+from crosswheel.planning.render import Renderer
+from crosswheel.planning.resolve import Resolution
+from crosswheel.planning.steps import FetchStep, LocalStep, PatchText, RepositoryCacheStep, Step, TreeStep
+from crosswheel.spec.catalog import Catalog
+from crosswheel.spec.models import External, Recipe, Release, Requirement, Source, System
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalSource:
+    """What the user gave by ``--source NAME=PATH``: a file or a folder, hashed."""
+
+    path: str
+    sha256: str
+    folder: bool
+
+
+def externals_of(resolution: Resolution, catalog: Catalog) -> tuple[External, ...]:
+    """The externals that a build reaches: without those that only a feature needs that is off."""
+    optional = resolution.release.bazel.optional if resolution.release.bazel else {}
+    found = catalog.externals(resolution.recipe.name, resolution.release)
+    return tuple(
+        item for item in found if item.name not in optional or optional[item.name] in resolution.features
+    )
+
+
+def refuse_unknown(resolution: Resolution, catalog: Catalog, given: Mapping[str, LocalSource]) -> None:
+    """``InputError`` for a source of a name that the release does not have."""
+    known = [resolution.recipe.name, *(external.name for external in externals_of(resolution, catalog))]
+    for name in given:
+        if name not in known:
+            raise InputError(
+                f"{resolution.recipe.name} {resolution.release.version} has no source {name!r}",
+                where=f"--source {name}=…",
+                hint=f"it has: {', '.join(known)}",
+            )
+
+
+def fetch_step(source: Source, *, name: str = "", executable: bool = False) -> FetchStep:
+    """The step that gets a source."""
+    return FetchStep(
+        name=f"fetch {name or source.file}",
+        file=source.file,
+        sha256=source.sha256,
+        places=source.places,
+        executable=executable,
+    )
+
+
+def _source_step(name: str, source: Source, given: Mapping[str, LocalSource]) -> Step:
+    if name not in given:
+        return fetch_step(source)
+    local = given[name]
+    return LocalStep(name=f"take {name}", path=local.path, sha256=local.sha256, folder=local.folder)
+
+
+def release_tree(recipe: Recipe, release: Release, system: System, catalog: Catalog) -> TreeStep:
+    """A release's own source for the tests in it, with the patches of its series that have no other condition than
+    the version and the Python."""
+    version = f"{system.python}.0"
+    texts = tuple(
+        PatchText(file=patch.file, text=catalog.patch_text(recipe.name, patch.file))
+        for patch in catalog.series(recipe.name).patches
+        if patch.external is None
+        and SpecifierSet(patch.versions).contains(release.version, prereleases=True)
+        and (patch.when.python is None or SpecifierSet(patch.when.python).contains(version))
+        and patch.when.bazel is None
+        and patch.when.arch is None
+        and not patch.when.features
+    )
+    name = f"unpack {recipe.name} {release.version}"
+    return TreeStep(name=name, inputs={"archive": fetch_step(release.source)}, patches=texts)
+
+
+def source_tree(resolution: Resolution, catalog: Catalog, given: Mapping[str, LocalSource]) -> TreeStep:
+    """The release's own source, patched."""
+    name = resolution.recipe.name
+    return TreeStep(
+        name=f"unpack {name} {resolution.release.version}",
+        inputs={"archive": _source_step(name, resolution.release.source, given)},
+        patches=_patches(resolution, catalog, None),
+    )
+
+
+def unpacked(source: Source) -> TreeStep:
+    """An archive, unpacked as it is."""
+    return TreeStep(name=f"unpack {source.file}", inputs={"archive": fetch_step(source)})
+
+
+def requirements(resolution: Resolution) -> list[Requirement]:
+    """The wheels that the builder's Python needs for this release."""
+    return [required for required in resolution.release.requires if serves(required, resolution.python)]
+
+
+def serves(wheel: Requirement, python: str) -> bool:
+    """Whether a wheel is for a Python."""
+    return wheel.python is None or SpecifierSet(wheel.python).contains(f"{python}.0")
+
+
+def _patches(resolution: Resolution, catalog: Catalog, external: str | None) -> tuple[PatchText, ...]:
+    return tuple(
+        PatchText(file=patch.file, text=catalog.patch_text(resolution.recipe.name, patch.file))
+        for patch in resolution.patches
+        if patch.external == external
+    )
+
+
+def external_tree(
+    resolution: Resolution, catalog: Catalog, renderer: Renderer, external: External, given: Mapping[str, LocalSource]
+) -> TreeStep:
+    """An external as a patched folder, with the files that its release adds to it."""
+    return TreeStep(
+        name=f"unpack {external.name}",
+        inputs={"archive": _source_step(external.name, external, given)},
+        patches=_patches(resolution, catalog, external.name),
+        files={path: renderer.render(name, {"name": external.name}) for path, name in external.files.items()},
+    )
+
+
+def repository_cache(
+    resolution: Resolution, catalog: Catalog, given: Mapping[str, LocalSource]
+) -> RepositoryCacheStep:
+    """All externals as Bazel's repository cache. ``InputError`` for a given file of other bytes than the release's own
+    build files pin: Bazel would not take it."""
+    brought: dict[str, Step] = {}
+    for item in externals_of(resolution, catalog):
+        local = given.get(item.name)
+        if local and local.sha256 != item.sha256:
+            raise InputError(
+                f"this is not the {item.name} that {resolution.recipe.name} {resolution.release.version} pins",
+                where=f"--source {item.name}={local.path}",
+                why=f"its sha256 is {local.sha256} instead of {item.sha256}",
+                hint="give the file that upstream names, or change its workspace.bzl with a patch",
+            )
+        brought[item.name] = _source_step(item.name, item, given)
+    return RepositoryCacheStep(name=f"lay out externals of {resolution.recipe.name}", inputs=brought)
