@@ -169,6 +169,7 @@ def _target_side(values: Mapping[str, Any]) -> dict[str, Any]:
         "bazel_cpu": BAZEL_CPU[values["arch"]],
         "triplet": values["triplet"],
         "tools": _tools(f"{folder}/cc", f"{folder}/"),
+        "link_flags": list(_FLAGS["link_flags"]),
         "include_dirs": [
             f"{values['sysroot']}/usr/include",
             f"{values['sysroot']}/usr/local/include",
@@ -184,6 +185,9 @@ def _host_side(values: Mapping[str, Any]) -> dict[str, Any]:
         "bazel_cpu": BAZEL_CPU[HOST_ARCH],
         "triplet": prefix,
         "tools": _tools(f"{values['toolchain']}/host/bin/cc", f"/usr/bin/{prefix}-"),
+        # TensorFlow's generators are given -ltensorflow_framework before the archives that want it, where a linker
+        # that takes a shared library only as needed leaves it out.
+        "link_flags": ["-Wl,--no-as-needed", *_FLAGS["link_flags"]],
         "include_dirs": [
             "/usr/include",
             "/usr/local/include",
