@@ -8,6 +8,7 @@ from crosswheel.cli import build as _build
 from crosswheel.cli import doctor as _doctor
 from crosswheel.cli import inspect as _inspect
 from crosswheel.cli import project as _project
+from crosswheel.cli import recipes as _recipes
 from crosswheel.cli import upkeep as _upkeep
 from crosswheel.cli.arguments import teach_parser
 from crosswheel.cli.usage import teach_program
@@ -29,6 +30,7 @@ ns = Collection(
     _upkeep.toolchain,
     _upkeep.patches,
     _upkeep.status,
+    _recipes.recipe,
     _doctor.doctor,
     _project.test,
     _project.lint,

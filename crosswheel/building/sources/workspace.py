@@ -1,0 +1,214 @@
+"""Reads from an upstream tree what its build files download, as the externals of a release.
+
+The rules differ (``http_archive``, ``tf_http_archive``, ``filegroup_external``, ``java_import_external``, …), their
+arguments do not: a ``name``, and pairs of an address and its hash, ``urls`` with ``sha256``, ``jar_urls`` with
+``jar_sha256``, or ``sha256_urls``, a table of both.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from crosswheel.building.sources.starlark import Call, Reader
+from crosswheel.building.sources.starlark_values import UNKNOWN
+from crosswheel.errors import InputError
+from crosswheel.spec.models import External, Place
+
+_TOPS = ("WORKSPACE", "WORKSPACE.bazel")
+
+_MIRRORS = (
+    "mirror.bazel.build/",
+    "bazel-mirror.storage.googleapis.com/",
+    "storage.googleapis.com/bazel-mirror/",
+    "storage.googleapis.com/mirror.tensorflow.org/",
+)
+"""Folders that hold ``HOST/PATH`` for ``https://HOST/PATH``. Upstream lists them first, for speed; here they come
+after the place that they copy, which is the one that a person would trust."""
+
+_PYPI = re.compile(r"^/packages/(?:[^/]+/){3}(?P<file>[^/]+)$")
+_NPM = re.compile(r"^/(?P<name>(?:@[^/]+/)?[^/]+)/-/[^/]+?-(?P<version>[0-9][^/]*)\.tgz$")
+_MAVEN = re.compile(r"^/(?:maven2|remotecontent|artifactory)(?:/|$)")
+_SDIST = re.compile(r"^(?P<name>.+?)-(?P<version>[0-9][A-Za-z0-9.]*?)(?:\.tar\.gz|\.tar\.bz2|\.zip|\.tgz)$")
+_WHEEL = re.compile(r"^(?P<name>[^-]+)-(?P<version>[^-]+)(?:-[^-]+){3,4}\.whl$")
+_HASH = re.compile(r"^[0-9a-f]{64}$")
+
+_VERSION_FILES = ("tensorflow/core/public/version.h", "tensorflow/core/public/release_version.h")
+_VERSION = re.compile(
+    r'^#define TF_(MAJOR|MINOR|PATCH)_VERSION (\S+)$|^#define TF_VERSION_(SUFFIX) "(.*)"$', re.MULTILINE
+)
+
+
+@dataclass(frozen=True)
+class Left:
+    """A repository that is no external: ``why`` it is none, and where the tree declares it."""
+
+    name: str
+    why: str
+    where: str
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """What a tree's build files download. ``read`` are the files that were read, with their sha256."""
+
+    externals: tuple[External, ...]
+    left: tuple[Left, ...]
+    read: Mapping[str, str]
+
+
+def read_workspace(tree: Path) -> Workspace:
+    """The externals of an upstream tree, in the order of its build files. ``InputError`` if it has none, or one that
+    cannot be parsed."""
+    reader = Reader(tree, wanted=_declares)
+    tops = [name for name in _TOPS if (tree / name).is_file()]
+    if not tops:
+        raise InputError("this tree has no WORKSPACE", where=str(tree), hint="give the top of an unpacked source")
+    for name in tops:
+        reader.read_file(name)
+    found: dict[str, External] = {}
+    left: list[Left] = [Left(path, "the tree does not have this file, which it loads", path) for path in reader.missing]
+    for call in reader.calls:
+        one, why = _externals(call)
+        for external in one:
+            before = found.get(external.name)
+            if before and before.sha256 != external.sha256:
+                left.append(Left(external.name, f"declared again, with other bytes: {external.sha256}", call.where))
+                continue
+            found[external.name] = external
+        left += [Left(_name(call), reason, call.where) for reason in why]
+    for name, origin in dict.fromkeys((call.name, call.origin) for call in reader.others):
+        left.append(Left(name, f"what this function of @{origin} declares is not read", f"@{origin}"))
+    hashes = {path: hashlib.sha256(content).hexdigest() for path, content in reader.read.items()}
+    return Workspace(tuple(found.values()), tuple(dict.fromkeys(left)), hashes)
+
+
+def version_of(tree: Path) -> str | None:
+    """The version that the tree says it is, if it has a file that says so (TensorFlow's ``version.h``)."""
+    for name in _VERSION_FILES:
+        if (tree / name).is_file():
+            text = (tree / name).read_text(encoding="utf-8", errors="replace")
+            said = {match[1] or match[3]: match[2] or match[4] for match in _VERSION.finditer(text)}
+            if {"MAJOR", "MINOR", "PATCH"} <= set(said):
+                return f"{said['MAJOR']}.{said['MINOR']}.{said['PATCH']}{said.get('SUFFIX', '')}"
+    return None
+
+
+# --- one declaration -------------------------------------------------------------------------------------------------
+
+
+def _declares(name: str, arguments: Mapping[str, Any]) -> bool:
+    """Whether a call declares a repository that comes from elsewhere: it has a name, and says from where."""
+    if not {"name", "repository"} & set(arguments):
+        return False
+    return any(key in ("remote", "sha256_urls") or key.endswith(("sha256", "url", "urls")) for key in arguments)
+
+
+def _name(call: Call) -> str:
+    name = call.arguments.get("name", call.arguments.get("repository", ""))
+    return name if isinstance(name, str) else "(a name that is not known)"
+
+
+def _externals(call: Call) -> tuple[list[External], list[str]]:
+    """The externals of one call; and why there are not more."""
+    name = _name(call)
+    if not isinstance(call.arguments.get("name", call.arguments.get("repository")), str):
+        return [], [f"{call.name} has a name that only Bazel could tell"]
+    pairs, why = [], []
+    for urls, sha256 in _pairs(call.arguments):
+        addresses = [url for url in ([urls] if isinstance(urls, str) else urls or []) if isinstance(url, str)]
+        if urls is UNKNOWN or sha256 is UNKNOWN:
+            why.append(f"{call.name} has arguments that only Bazel could tell")
+        elif not isinstance(sha256, str) or not _HASH.match(sha256):
+            why.append(
+                f"{call.name} pins no sha256: {', '.join(addresses) or call.arguments.get('remote', 'no address')}"
+            )
+        elif not (places := _places(addresses)):
+            why.append(f"{call.name} names a package registry that has no client here")
+        else:
+            pairs.append((sha256, places, _file(addresses)))
+    found = []
+    for number, (sha256, places, file) in enumerate(pairs, start=1):
+        own = name if number == 1 else f"{name}.{number}"
+        found.append(External(name=own, file=file, sha256=sha256, places=places))
+    return found, why
+
+
+def _pairs(arguments: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
+    """Addresses and their sha256."""
+    for key, table in arguments.items():
+        if key.startswith("sha256_urls"):
+            if isinstance(table, dict):
+                yield from ((urls, sha256) for sha256, urls in table.items())
+            else:
+                yield UNKNOWN, UNKNOWN
+    prefixes = {
+        key.removesuffix(ending)
+        for key in arguments
+        for ending in ("sha256", "urls", "url")
+        if key.endswith(ending) and not key.startswith("sha256_")
+    }
+    for prefix in sorted(prefixes):
+        urls = arguments.get(f"{prefix}urls", arguments.get(f"{prefix}url"))
+        if urls:
+            yield urls, arguments.get(f"{prefix}sha256", "")
+    if "remote" in arguments:
+        yield [], ""
+
+
+# --- places ----------------------------------------------------------------------------------------------------------
+
+
+def _places(addresses: list[str]) -> tuple[Place, ...]:
+    """The places of addresses: upstream's own first, then mirrors of it. Package registries by their own scheme, since
+    their clients know where they are; those that have none here are left out."""
+    own: list[str] = []
+    copies: list[str] = []
+    for address in addresses:
+        copied = _copied(address)
+        (own if copied == address else copies).append(address)
+    own = own or [_copied(address) for address in copies]  # mirrors alone: what they are mirrors of
+    uris = [_uri(address) for address in (*own, *copies)]
+    return tuple(Place(uri=uri) for uri in dict.fromkeys(uri for uri in uris if uri))
+
+
+def _copied(address: str) -> str:
+    """The address that a mirror's address is a copy of, or the address itself."""
+    rest = address.partition("://")[2]
+    for mirror in _MIRRORS:
+        if rest.startswith(mirror):
+            return f"https://{rest.removeprefix(mirror)}"
+    return address
+
+
+def _uri(address: str) -> str | None:
+    """What a release says of an address; None where that is nothing. Registries are known by how they lay out files."""
+    parts = urlsplit(_copied(address))
+    path = unquote(parts.path)
+    if parts.scheme not in ("http", "https"):
+        return None
+    if match := _PYPI.match(path):
+        file = match["file"]
+        release = _WHEEL.match(file) or _SDIST.match(file)
+        return f"pypi:{release['name']}=={release['version']}" if release else None
+    if match := _NPM.match(path):
+        return f"npm:{match['name']}@{match['version']}"
+    return None if _MAVEN.match(path) else address
+
+
+def _file(addresses: list[str]) -> str:
+    """A file name that says what it is: a forge calls an archive after its commit alone, so its project goes first."""
+    parts = urlsplit(_copied(addresses[0]))
+    steps = [step for step in unquote(parts.path).split("/") if step]
+    name = steps[-1] if steps else "file"
+    for word in ("archive", "get", "tarball", "zipball"):
+        if word in steps[2:-1] or (word in steps[:-1] and len(steps) > 3):
+            project = steps[steps.index(word) - 1]
+            name = name if name.startswith(project) else f"{project}-{name}"
+            break
+    return re.sub(r"[^A-Za-z0-9._+-]", "_", name).lstrip("._+-") or "file"
