@@ -8,6 +8,7 @@ from typing import Any
 
 from crosswheel.planning.render import Renderer
 from crosswheel.planning.steps import RenderedFile
+from crosswheel.planning.wrappers import host_wrapper, target_wrapper
 from crosswheel.spec.models import Arch, Cpu, System, Toolchain
 
 SYSROOT = "/sysroot"
@@ -72,20 +73,11 @@ def toolchain_files(renderer: Renderer, values: Mapping[str, Any]) -> dict[str, 
 
     prefix, gcc = values["triplet"], values["gcc"]
     for name, driver in (("cc", "gcc"), ("c++", "g++")):
-        put(
-            f"bin/{name}",
-            "wrappers/compiler.sh.j2",
-            executable=True,
-            name=name,
-            driver=f"/usr/bin/{prefix}-{driver}-{gcc}",
-        )
-        put(
-            f"host/bin/{name}",
-            "wrappers/host-compiler.sh.j2",
-            executable=True,
-            name=name,
-            driver=f"/usr/bin/{triplet(HOST_ARCH)}-{driver}-{gcc}",
-        )
+        target = target_wrapper(values, name, f"/usr/bin/{prefix}-{driver}-{gcc}")
+        host = host_wrapper(values, name, f"/usr/bin/{triplet(HOST_ARCH)}-{driver}-{gcc}")
+        put(f"bin/{name}", "wrappers/compiler.sh.j2", executable=True, wrapper=target)
+        put(f"host/bin/{name}", "wrappers/compiler.sh.j2", executable=True, wrapper=host)
+    put("lib/arguments.awk", "wrappers/arguments.awk.j2")
     for tool in _TOOLS:
         put(f"bin/{tool}", "wrappers/tool.sh.j2", executable=True, tool=f"/usr/bin/{prefix}-{tool}")
     put("bin/pkg-config", "wrappers/pkg-config.sh.j2", executable=True)
@@ -115,7 +107,9 @@ _FLAGS: Mapping[str, tuple[str, ...]] = {
         '-D__TIMESTAMP__="redacted"',
         '-D__TIME__="redacted"',
     ),
-    "link_flags": ("-lstdc++", "-lm", "-Wl,-z,relro,-z,now", "-pass-exit-codes"),
+    # TensorFlow gives -ltensorflow_framework before the archives that want it, where a linker that takes a shared
+    # library only as needed leaves it out: Debian's gcc 12 and later ask for that (`gcc -dumpspecs`).
+    "link_flags": ("-Wl,--no-as-needed", "-lstdc++", "-lm", "-Wl,-z,relro,-z,now", "-pass-exit-codes"),
     "opt_compile_flags": (
         "-g0",
         "-O2",
@@ -185,9 +179,7 @@ def _host_side(values: Mapping[str, Any]) -> dict[str, Any]:
         "bazel_cpu": BAZEL_CPU[HOST_ARCH],
         "triplet": prefix,
         "tools": _tools(f"{values['toolchain']}/host/bin/cc", f"/usr/bin/{prefix}-"),
-        # TensorFlow's generators are given -ltensorflow_framework before the archives that want it, where a linker
-        # that takes a shared library only as needed leaves it out.
-        "link_flags": ["-Wl,--no-as-needed", *_FLAGS["link_flags"]],
+        "link_flags": list(_FLAGS["link_flags"]),
         "include_dirs": [
             "/usr/include",
             "/usr/local/include",

@@ -1,0 +1,97 @@
+"""What the compilers' wrappers are rendered from: one template, one of these for each compiler."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+GENERATORS = ("*_gen_cc", "*_py_wrappers_cc")
+"""TensorFlow's programs that write source code while it is built, as patterns of a shell: ``tf_gen_op_wrapper_cc`` and
+``tf_gen_op_wrapper_py`` in ``tensorflow.bzl``, whose names are the same in 1.0.1, 1.5.0, 1.12.0, 1.15.5 and 2.14.0."""
+
+LIBRARIES = (
+    "tensorflow/libtensorflow_framework.so",
+    "tensorflow/libtensorflow_framework.so.1",
+    "tensorflow/libtensorflow_framework.so.2",
+)
+"""What a generator is linked with, below its configuration's ``bin``: ``tf_binary_additional_srcs`` of
+``tensorflow.bzl`` has the first in 1.4 to 1.13, and the one with the major version since 1.14."""
+
+_RESPONSE = ("@*",)
+_RPATH = ("-Xlinker", "-Wl,*-rpath*", "-Wl,-R*", "-Wl,*,-R*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wrapper:
+    """A script in front of a compiler.
+
+    ``options`` come before the arguments, a line each; ``notes`` say why. ``arguments`` is the program that reads what
+    the shell does not: arguments that match one of the patterns ``unread``. ``relocatable`` is whether what is linked
+    goes into a wheel, and so must not name a folder of the build.
+    """
+
+    name: str
+    driver: str
+    purpose: str
+    notes: tuple[str, ...] = ()
+    options: tuple[tuple[str, ...], ...]
+    arguments: str
+    relocatable: bool
+    generators: tuple[str, ...] = GENERATORS
+    libraries: tuple[str, ...] = LIBRARIES
+
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """Patterns of arguments that the shell does not read itself."""
+        return (*_RESPONSE, *_RPATH) if self.relocatable else _RESPONSE
+
+
+def target_wrapper(values: Mapping[str, Any], name: str, driver: str) -> Wrapper:
+    """The wrapper of a compiler for the target; ``values`` are those of ``toolchains.values_of``."""
+    triplet, sysroot, folder = values["triplet"], values["sysroot"], values["toolchain"]
+    libraries = f"{sysroot}/usr/lib/{triplet}"
+    headers = (
+        f"{values['gcc_lib']}/include",
+        f"{sysroot}/usr/local/include",
+        f"{sysroot}/usr/include/{triplet}",
+        f"{sysroot}/usr/include",
+    )
+    cpu = tuple(values["cpu_flags"])
+    return Wrapper(
+        name=name,
+        driver=driver,
+        purpose="made to read nothing but the sysroot.",
+        notes=(
+            f"Debian's cross compiler searches its own /usr/{triplet} before --sysroot, so its search is switched off",
+            "and the sysroot's folders are named. -idirafter keeps a native compiler's order: -I, -isystem, then",
+            "these. The C++ headers are named in the specs, because Bazel compiles C++ with the C driver.",
+        ),
+        options=(
+            (f"-specs={folder}/lib/target.specs",),
+            ("-nostdinc",),
+            *(("-idirafter", header) for header in headers),
+            (f"--sysroot={sysroot}",),
+            (f"-B{folder}/bin",),
+            (f"-B{libraries}",),
+            (f"-L{sysroot}/usr/lib/gcc/{triplet}/{values['gcc']}",),
+            (f"-L{libraries}",),
+            (f"-Wl,-rpath-link,{libraries}",),
+            *((f"-ffile-prefix-map={old}={new}",) for old, new in values["prefix_map"]),
+            *((cpu,) if cpu else ()),
+        ),
+        arguments=f"{folder}/lib/arguments.awk",
+        relocatable=True,
+    )
+
+
+def host_wrapper(values: Mapping[str, Any], name: str, driver: str) -> Wrapper:
+    """The wrapper of a compiler for the builder itself."""
+    return Wrapper(
+        name=name,
+        driver=driver,
+        purpose="the builder's own, for the programs that run while the build runs.",
+        options=(("-B/usr/bin",),),
+        arguments=f"{values['toolchain']}/lib/arguments.awk",
+        relocatable=False,
+    )
