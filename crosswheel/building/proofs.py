@@ -8,6 +8,7 @@ start equally fast.)
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import threading
 import time
@@ -20,8 +21,8 @@ from pathlib import Path
 from crosswheel.building.job import Cancelled, Container, Job, Mount
 from crosswheel.building.sandbox import Sandbox
 from crosswheel.errors import StepError
-from crosswheel.planning.plan import CHECK_WHEEL
 from crosswheel.planning.steps import ProofStep
+from crosswheel.planning.trial import CHECK_WHEEL
 from crosswheel.proving.emulate import (
     CHECK,
     EMULATOR,
@@ -35,6 +36,7 @@ from crosswheel.proving.emulate import (
     EmulatedRun,
     RunOutcome,
     dies,
+    installing_run,
 )
 from crosswheel.proving.prove import Proof, prove
 from crosswheel.proving.table import proof_lines
@@ -47,7 +49,7 @@ _LAST_WORDS_SECONDS = 3.0
 """How long qemu may take to end after it said that it dies; see :func:`crosswheel.proving.emulate.dies`."""
 
 _TRY_SECONDS = 120
-_TRY = "import platform; print('python', platform.python_version(), platform.machine())"
+_TRY = "import platform; print('python ' + platform.python_version() + ' ' + platform.machine())"
 _NAMED_PACKAGES = ("libc6", "libgcc-s1", "libstdc++6")
 
 
@@ -62,18 +64,26 @@ class TargetRoot:
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """A recipe's check with what it needs: the release's patched ``source``, and unpacked ``wheels`` by their names."""
+    """A recipe's check with what it needs: the release's patched ``source``, and ``wheels`` by their names, unpacked,
+    or as folders with the file where the check is to ``install`` them."""
 
     script: str
     tests: int
     timeout: int
     source: Path
     wheels: Mapping[str, Path]
+    install: bool = False
 
     @property
     def spec(self) -> CheckSpec:
         """What the proof knows of it."""
-        return CheckSpec(script=self.script, tests=self.tests, timeout=self.timeout, wheels=tuple(sorted(self.wheels)))
+        return CheckSpec(
+            script=self.script,
+            tests=self.tests,
+            timeout=self.timeout,
+            wheels=tuple(sorted(self.wheels)),
+            install=self.install,
+        )
 
 
 def run_proof(step: ProofStep, inputs: Mapping[str, Path], job: Job, *, sandbox: Sandbox) -> None:
@@ -108,6 +118,7 @@ def _trial(step: ProofStep, inputs: Mapping[str, Path]) -> Trial | None:
         wheels={
             role.removeprefix(CHECK_WHEEL): path for role, path in inputs.items() if role.startswith(CHECK_WHEEL)
         },
+        install=step.install,
     )
 
 
@@ -168,9 +179,23 @@ class _EmulatedTarget:
 
     def run(self, wheel: Path, wanted: EmulatedRun, trial: Trial) -> RunOutcome:
         """Runs the check on the contents of ``wheel``."""
-        python = self._try(wanted)
+        used = {"python": self._try(wanted), **packages_used(self._target)}
+        if trial.install:
+            refused = self._install(wheel, trial)
+            if refused:
+                return RunOutcome(
+                    status=refused.status,
+                    timed_out=refused.timed_out,
+                    seconds=refused.seconds,
+                    lines=refused.lines,
+                    result=None,
+                    used=used,
+                    what="the installation by the target's pip",
+                )
+        else:
+            unpack_site(wheel, self._job.work / "site")
         self._job.log("running the recipe's check on the emulated target")
-        mounts = self._lay_out(wheel, wanted, trial)
+        mounts = self._lay_out(wanted, trial)
         ended = self._contained(wanted.argv, wanted, mounts, wanted.timeout)
         return RunOutcome(
             status=ended.status,
@@ -178,8 +203,30 @@ class _EmulatedTarget:
             seconds=ended.seconds,
             lines=ended.lines,
             result=_read_result(self._job.work / "out" / RESULT),
-            used={"python": python, **packages_used(self._target)},
+            used=used,
         )
+
+    def _install(self, wheel: Path, trial: Trial) -> _Ended | None:
+        """Lets the target's pip install the wheel below ``work/site``; how it ended where it did not."""
+        wanted = installing_run(self._policy, trial.spec, wheel.name)
+        if wanted is None:
+            raise StepError(
+                "The recipe's check is to be installed by pip, and no wheel of pip is among its wheels.",
+                hint="Add pip to [[check.wheels]] of recipe.toml.",
+            )
+        self._job.log("installing the wheel with the target's own Python and pip")
+        files = self._job.work / "wheels"
+        files.mkdir()
+        for path in (wheel, *(found for folder in trial.wheels.values() for found in sorted(folder.glob("*.whl")))):
+            shutil.copyfile(path, files / path.name)
+        (self._job.work / "site").mkdir()
+        mounts = (
+            *self._fixed_mounts(),
+            Mount(source=files, target=WHEELS),
+            Mount(source=self._job.work / "site", target=SITE, writable=True),
+        )
+        ended = self._contained(wanted.argv, wanted, mounts, wanted.timeout)
+        return ended if ended.status != 0 or ended.timed_out else None
 
     def _try(self, wanted: EmulatedRun) -> str:
         """The version of the target's Python, asked of itself: a target that does not run is no fault of the wheel."""
@@ -203,10 +250,9 @@ class _EmulatedTarget:
             raise StepError(f"The emulator's root has no qemu-{self._policy.arch}-static.", where=str(folder))
         return (Mount(source=folder, target=EMULATOR),)
 
-    def _lay_out(self, wheel: Path, wanted: EmulatedRun, trial: Trial) -> tuple[Mount, ...]:
-        """Unpacks the wheel, writes the check, makes a folder for its result."""
+    def _lay_out(self, wanted: EmulatedRun, trial: Trial) -> tuple[Mount, ...]:
+        """Writes the check, makes a folder for its result."""
         work = self._job.work
-        unpack_site(wheel, work / "site")
         (work / "check").mkdir()
         (work / "check" / "check.py").write_text(wanted.check, encoding="utf-8")
         (work / "out").mkdir()
@@ -216,7 +262,11 @@ class _EmulatedTarget:
             Mount(source=work / "check", target=CHECK),
             Mount(source=work / "out", target=OUT, writable=True),
             Mount(source=trial.source, target=SOURCE),
-            *(Mount(source=path, target=f"{WHEELS}/{name}") for name, path in sorted(trial.wheels.items())),
+            *(
+                Mount(source=path, target=f"{WHEELS}/{name}")
+                for name, path in sorted(trial.wheels.items())
+                if not trial.install
+            ),
         )
 
     def _contained(

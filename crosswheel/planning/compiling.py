@@ -17,7 +17,7 @@ from crosswheel.planning.backends import (
     pep517,
 )
 from crosswheel.planning.render import renderer_of
-from crosswheel.planning.resolve import WHEEL, Resolution
+from crosswheel.planning.resolve import NUMPY, WHEEL, Resolution
 from crosswheel.planning.roots import builder_step, sysroot_step
 from crosswheel.planning.sources import (
     LocalSource,
@@ -26,9 +26,10 @@ from crosswheel.planning.sources import (
     fetch_step,
     repository_cache,
     requirements,
+    source_tree,
     unpacked,
 )
-from crosswheel.planning.steps import FilesStep, RenderedFile, RunStep, Step, TreeStep
+from crosswheel.planning.steps import FilesStep, RenderedFile, RunStep, Step, TreeStep, WheelStep
 from crosswheel.planning.toolchains import (
     EXTERNALS,
     REQUIRES,
@@ -47,6 +48,27 @@ _BACKENDS: Mapping[str, Backend] = {
 }
 
 
+def wheel_step(
+    resolution: Resolution, catalog: Catalog, given: Mapping[str, LocalSource], source: TreeStep
+) -> WheelStep:
+    """The wheel of a resolution."""
+    return WheelStep(
+        name=f"wheel {resolution.recipe.name} {resolution.release.version}",
+        inputs={"run": compile_step(resolution, catalog, given, source)},
+        distribution=resolution.recipe.distribution,
+        version=resolution.release.version,
+        tag=resolution.wheel_tag,
+    )
+
+
+def built_numpy(resolution: Resolution, catalog: Catalog) -> WheelStep | None:
+    """NumPy's wheel for a release that needs it, for a Python whose distribution has none; None where it has one or
+    none is needed."""
+    if resolution.numpy is None:
+        return None
+    return wheel_step(resolution.numpy, catalog, {}, source_tree(resolution.numpy, catalog, {}))
+
+
 def compile_step(
     resolution: Resolution, catalog: Catalog, given: Mapping[str, LocalSource], source: TreeStep
 ) -> RunStep:
@@ -54,9 +76,7 @@ def compile_step(
     renderer = renderer_of(catalog)
     release = resolution.release
     values = values_of(resolution.system, resolution.toolchain, resolution.cpu, resolution.target.arch, Paths())
-    cached = release.bazel is not None and release.bazel.handover == "cache"
-    overridden = () if cached else externals_of(resolution, catalog)
-    external_paths = {external.name: f"{EXTERNALS}/{external.name}" for external in overridden}
+    external_paths = {external.name: f"{EXTERNALS}/{external.name}" for external in release.externals}
     compilation = _BACKENDS[release.backend](resolution, renderer, values, external_paths)
     inputs: dict[str, Step] = {
         **_roots(resolution, catalog),
@@ -71,15 +91,19 @@ def compile_step(
     if compilation.home:
         inputs["home"] = FilesStep(name="render home", files=compilation.home)
         copies["home"] = "/build/home"
-    for external in overridden:
+    for external in release.externals:
         inputs[f"external {external.name}"] = external_tree(resolution, catalog, renderer, external, given)
         mounts[f"external {external.name}"] = external_paths[external.name]
-    if cached:
+    if externals_of(resolution, catalog):
         inputs["externals"] = repository_cache(resolution, catalog, given)
         copies["externals"] = REPOSITORY_CACHE
     if resolution.bazel:
         inputs["bazel"] = fetch_step(resolution.bazel, name=f"Bazel {resolution.bazel.version}", executable=True)
         mounts["bazel"] = f"{TOOLS}/bazel"
+    numpy = built_numpy(resolution, catalog)
+    if numpy:
+        inputs["numpy"] = TreeStep(name="unpack NumPy", inputs={"archive": numpy})
+        mounts["numpy"] = f"{REQUIRES}/{NUMPY}"
     for required in requirements(resolution):
         inputs[f"require {required.file}"] = unpacked(required)
         mounts[f"require {required.file}"] = f"{REQUIRES}/{required.file}"
@@ -100,7 +124,7 @@ def compile_step(
 
 def _roots(resolution: Resolution, catalog: Catalog) -> dict[str, Step]:
     arch = resolution.target.arch
-    numpy = resolution.release.needs.numpy is not None
+    numpy = resolution.release.needs.numpy is not None and resolution.numpy is None
     return {
         "builder": builder_step(
             catalog, resolution.toolchain.name, arch, resolution.builder_from, resolution.recipe

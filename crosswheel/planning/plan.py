@@ -6,25 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from crosswheel.digest import Json
-from crosswheel.planning.compiling import compile_step
+from crosswheel.planning.compiling import built_numpy, wheel_step
 from crosswheel.planning.resolve import Resolution
 from crosswheel.planning.roots import emulator_step, target_root_step
-from crosswheel.planning.sources import (
-    LocalSource,
-    fetch_step,
-    refuse_unknown,
-    release_tree,
-    serves,
-    source_tree,
-    unpacked,
-)
+from crosswheel.planning.sources import LocalSource, refuse_unknown, release_tree, source_tree
 from crosswheel.planning.steps import LocalStep, ProofStep, Step, TreeStep, WheelStep
+from crosswheel.planning.trial import CHECK_WHEEL, trial_inputs
 from crosswheel.spec.catalog import Catalog
-from crosswheel.spec.models import Arch, Cpu, Recipe, Release, System, Target
+from crosswheel.spec.models import Cpu, Recipe, Release, System, Target
 from crosswheel.spec.policy import policy_for
-
-CHECK_WHEEL = "check wheel "
-"""What the role of a wheel that a check needs begins with, among the inputs of a :class:`ProofStep`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,23 +45,9 @@ def plan(
     given = dict(sources or {})
     refuse_unknown(resolution, catalog, given)
     source = source_tree(resolution, catalog, given)
-    wheel = WheelStep(
-        name=f"wheel {resolution.recipe.name} {resolution.release.version}",
-        inputs={"run": compile_step(resolution, catalog, given, source)},
-        distribution=resolution.recipe.distribution,
-        version=resolution.release.version,
-        tag=resolution.wheel_tag,
-    )
+    wheel = wheel_step(resolution, catalog, given, source)
     proof = _proof_step(resolution, catalog, wheel, rules, source)
     return Plan(resolution=resolution, wheel=wheel, proof=proof)
-
-
-def trial_inputs(recipe: Recipe, source: TreeStep, python: str, arch: Arch) -> dict[str, Step]:
-    """What a recipe's check needs besides the wheel and the roots: the source's tests, and wheels, which are unpacked
-    unless the check installs them."""
-    fitting = (w for w in recipe.check.wheels if w.arch in (None, arch) and serves(w, python))
-    bring = fetch_step if recipe.check.install else unpacked
-    return {"source": source, **{f"{CHECK_WHEEL}{wheel.file}": bring(wheel) for wheel in fitting}}
 
 
 def _proof_step(
@@ -80,6 +56,7 @@ def _proof_step(
     recipe = resolution.recipe
     policy = policy_for(resolution.target, resolution.sysroot, resolution.cpu, resolution.python)
     dumped: Mapping[str, Json] = policy.model_dump(mode="json")
+    numpy = built_numpy(resolution, catalog)
     return ProofStep(
         name=f"prove {recipe.name} {resolution.release.version} on {resolution.cpu.qemu}",
         inputs={
@@ -90,10 +67,11 @@ def _proof_step(
                 resolution.target.arch,
                 resolution.python,
                 recipe,
-                numpy=resolution.release.needs.numpy is not None,
+                numpy=resolution.release.needs.numpy is not None and resolution.numpy is None,
             ),
             "emulator": emulator_step(catalog),
-            **trial_inputs(recipe, source, resolution.python, resolution.target.arch),
+            **trial_inputs(catalog, recipe, source, resolution.system, resolution.target.arch),
+            **({f"{CHECK_WHEEL}{numpy.name}": numpy} if numpy else {}),
         },
         policy=dumped,
         check=catalog.check_script(recipe),
@@ -133,7 +111,7 @@ def verification(
                 numpy=found is not None and found[1].needs.numpy is not None,
             ),
             "emulator": emulator_step(catalog),
-            **(trial_inputs(recipe, tree, system.python, target.arch) if recipe and tree else {}),
+            **(trial_inputs(catalog, recipe, tree, system, target.arch) if recipe and tree else {}),
         },
         policy=policy.model_dump(mode="json"),
         check=catalog.check_script(recipe) if recipe else "",

@@ -15,6 +15,9 @@ from crosswheel.spec.models import BazelTool, Cpu, Patch, Recipe, Release, Sysro
 
 _DIGEST = re.compile(r"^([a-z0-9][a-z0-9._/:-]*@)?sha256:[0-9a-f]{64}$")
 
+NUMPY = "numpy"
+"""The recipe of NumPy."""
+
 AVX = "avx"
 """The one feature that every recipe has: it chooses the baseline of an x86_64 target."""
 
@@ -42,7 +45,8 @@ WHEEL = "wheel"
 @dataclass(frozen=True, kw_only=True)
 class Resolution:
     """What will be built, for what, with what. ``patches`` are in the order of the series. ``output`` is the wheel, or
-    one of the release's other outputs."""
+    one of the release's other outputs. ``numpy`` is the NumPy that is built with it, because the release needs one and
+    the target's distribution has none for this Python."""
 
     recipe: Recipe
     release: Release
@@ -55,6 +59,7 @@ class Resolution:
     bazel: BazelTool | None
     builder_from: str | None
     output: str
+    numpy: Resolution | None
     patches: tuple[Patch, ...]
 
     @property
@@ -90,8 +95,7 @@ def resolve(request: Request, catalog: Catalog) -> Resolution:
     release = chosen[0] if chosen else releases[0]
     bazel = _bazel(request, recipe, release, catalog, reasons)
     output = _output(request, release, reasons)
-    if chosen and chosen[0].needs.numpy and not catalog.sysroot(chosen[1].sysroot).pythons[chosen[1].python].numpy:
-        reasons.append(f"{chosen[1].sysroot} has no NumPy for CPython {chosen[1].python}, which {recipe.name} needs")
+    numpy = _numpy(request, chosen, catalog, reasons) if chosen else None
     if request.builder_from and not _DIGEST.search(request.builder_from):
         reasons.append(f"--builder-from {request.builder_from} is no image by digest (IMAGE@sha256:…)")
     if reasons or chosen is None or cpu is None:
@@ -109,6 +113,7 @@ def resolve(request: Request, catalog: Catalog) -> Resolution:
         bazel=bazel,
         builder_from=request.builder_from,
         output=output,
+        numpy=numpy,
         patches=(),
     )
     return _with_patches(resolution, catalog)
@@ -231,6 +236,35 @@ def _bazel(
         reasons.append(f"{recipe.name} {release.version} is built by Bazel {served}, not {version}")
         return None
     return catalog.bazels[version]
+
+
+def _numpy(
+    request: Request, chosen: tuple[Release, System], catalog: Catalog, reasons: list[str]
+) -> Resolution | None:
+    """The newest NumPy of our own that a release takes, where the distribution has none for the Python."""
+    release, system = chosen
+    if not release.needs.numpy or catalog.sysroot(system.sysroot).pythons[system.python].numpy:
+        return None
+    fitting = [
+        numpy
+        for numpy in catalog.releases(NUMPY)
+        if _serves(numpy, system.python) and SpecifierSet(release.needs.numpy).contains(numpy.version)
+    ]
+    if not fitting:
+        reasons.append(
+            f"{system.sysroot} has no NumPy for CPython {system.python}, which {request.recipe} {release.version} needs "
+            f"({release.needs.numpy}), and no release of the recipe {NUMPY} serves it"
+        )
+        return None
+    wanted = Request(
+        recipe=NUMPY,
+        target=request.target,
+        version=fitting[0].version,
+        python=system.python,
+        cpu=request.cpu,
+        builder_from=request.builder_from,
+    )
+    return resolve(wanted, catalog)
 
 
 def _output(request: Request, release: Release, reasons: list[str]) -> str:

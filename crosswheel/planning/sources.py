@@ -25,7 +25,7 @@ class LocalSource:
 
 
 def externals_of(resolution: Resolution, catalog: Catalog) -> tuple[External, ...]:
-    """The externals that a build reaches: without those that only a feature needs that is off."""
+    """What a release's own build files download for this build: without what only a feature needs that is off."""
     optional = resolution.release.bazel.optional if resolution.release.bazel else {}
     found = catalog.externals(resolution.recipe.name, resolution.release)
     return tuple(
@@ -35,7 +35,8 @@ def externals_of(resolution: Resolution, catalog: Catalog) -> tuple[External, ..
 
 def refuse_unknown(resolution: Resolution, catalog: Catalog, given: Mapping[str, LocalSource]) -> None:
     """``InputError`` for a source of a name that the release does not have."""
-    known = [resolution.recipe.name, *(external.name for external in externals_of(resolution, catalog))]
+    externals = (*resolution.release.externals, *externals_of(resolution, catalog))
+    known = [resolution.recipe.name, *(external.name for external in externals)]
     for name in given:
         if name not in known:
             raise InputError(
@@ -129,7 +130,7 @@ def external_tree(
 def repository_cache(
     resolution: Resolution, catalog: Catalog, given: Mapping[str, LocalSource]
 ) -> RepositoryCacheStep:
-    """All externals as Bazel's repository cache. ``InputError`` for a given file of other bytes than the release's own
+    """What the release's own build files download, as Bazel's repository cache. ``InputError`` for a given file of other bytes than the release's own
     build files pin: Bazel would not take it."""
     brought: dict[str, Step] = {}
     for item in externals_of(resolution, catalog):

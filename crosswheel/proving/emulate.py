@@ -36,13 +36,15 @@ _TAIL = 8
 class CheckSpec:
     """A recipe's check: the text of its script, how many tests must pass, how long it may take (seconds).
 
-    ``wheels`` are the names of the folders below :data:`WHEELS` with unpacked wheels that it needs.
+    ``wheels`` are the names of the folders below :data:`WHEELS` with unpacked wheels that it needs; with ``install``
+    they are files there, and the target's pip, one of them, installs from them what the wheel requires.
     """
 
     script: str
     tests: int
     timeout: int
     wheels: tuple[str, ...] = ()
+    install: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +52,7 @@ class EmulatedRun:
     """One process on the emulated target.
 
     The root is the target's, read-only. :data:`EMULATOR` is the folder with qemu-user, :data:`SITE` the contents of
-    the wheel, :data:`CHECK` a folder with ``check`` as ``check.py``, :data:`SOURCE` the release's source, with its
+    the wheel (writable where ``installs``), :data:`CHECK` a folder with ``check`` as ``check.py``, :data:`SOURCE` the release's source, with its
     tests, :data:`WHEELS` a folder for each of ``wheels``, :data:`OUT` a writable folder. No network.
     ``timeout`` is in seconds.
     """
@@ -61,13 +63,14 @@ class EmulatedRun:
     check: str
     wheels: tuple[str, ...]
     timeout: int
+    installs: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunOutcome:
     """How it ended. ``status`` is the exit status, ``lines`` the output, ``result`` the content of the result file.
 
-    ``used`` names what took part, such as ``{"qemu": "7.2.9"}``.
+    ``used`` names what took part, such as ``{"qemu": "7.2.9"}``. ``what`` is what ran.
     """
 
     status: int
@@ -76,6 +79,7 @@ class RunOutcome:
     lines: tuple[str, ...]
     result: bytes | None
     used: Mapping[str, str] = field(default_factory=dict)
+    what: str = "the check"
 
     @property
     def signal(self) -> int:
@@ -102,32 +106,72 @@ def emulated_run(policy: Policy, check: CheckSpec) -> EmulatedRun:
     ``-s`` keeps a user's packages out, ``-B`` writes no bytecode. A process that the check starts would not be
     emulated where the machine has no binfmt for the architecture: the check stays in one process.
     """
+    folders = [SITE, *(f"{WHEELS}/{name}" for name in check.wheels)]
+    if check.install:
+        folders = [f"{SITE}/{folder}" for folder in installed_folders(policy.python)]
     return EmulatedRun(
         argv=(
-            f"{EMULATOR}/qemu-{policy.arch}-static",
-            "-cpu",
-            policy.qemu,
-            f"/usr/bin/python{policy.python}",
-            "-B",
-            "-s",
+            *_python(policy),
             f"{CHECK}/check.py",
             f"{OUT}/{RESULT}",
             SOURCE,
         ),
-        env={
-            "HOME": "/tmp",
-            "LANG": "C.UTF-8",
-            "PATH": "/usr/bin:/bin",
-            "PYTHONFAULTHANDLER": "1",  # a fault shows the line of Python that led to it
-            "PYTHONHASHSEED": "0",
-            "PYTHONPATH": ":".join([SITE, *(f"{WHEELS}/{name}" for name in check.wheels)]),
-            "TMPDIR": "/tmp",
-            "TZ": "UTC",
-        },
+        env={**_ENVIRONMENT, "PYTHONPATH": ":".join(folders)},
         cwd="/tmp",
         check=check.script,
         wheels=check.wheels,
         timeout=check.timeout,
+    )
+
+
+_ENVIRONMENT: Mapping[str, str] = {
+    "HOME": "/tmp",
+    "LANG": "C.UTF-8",
+    "PATH": "/usr/bin:/bin",
+    "PYTHONFAULTHANDLER": "1",  # a fault shows the line of Python that led to it
+    "PYTHONHASHSEED": "0",
+    "TMPDIR": "/tmp",
+    "TZ": "UTC",
+}
+
+
+def _python(policy: Policy) -> tuple[str, ...]:
+    emulator = f"{EMULATOR}/qemu-{policy.arch}-static"
+    return (emulator, "-cpu", policy.qemu, f"/usr/bin/python{policy.python}", "-B", "-s")
+
+
+def installed_folders(python: str) -> tuple[str, ...]:
+    """Where pip with ``--prefix`` puts packages below it: by its own scheme, and by Debian's (3.10 and later)."""
+    return (f"lib/python{python}/site-packages", f"local/lib/python{python}/dist-packages")
+
+
+def installing_run(policy: Policy, check: CheckSpec, wheel: str) -> EmulatedRun | None:
+    """The run in which the target's Python installs the file ``wheel`` and what it requires with pip, from the files
+    in :data:`WHEELS` and the packages of the target's root alone. So the wheel's tag and its requirements are judged
+    by those who will judge them on the target. None where no wheel of pip is among them."""
+    pip = next((name for name in check.wheels if name.startswith("pip-")), None)
+    if pip is None:
+        return None
+    return EmulatedRun(
+        argv=(
+            *_python(policy),
+            f"{WHEELS}/{pip}/pip",
+            "install",
+            "--no-index",
+            f"--find-links={WHEELS}",
+            f"--prefix={SITE}",
+            "--no-compile",
+            "--no-cache-dir",
+            "--no-warn-script-location",
+            "--disable-pip-version-check",
+            f"{WHEELS}/{wheel}",
+        ),
+        env=_ENVIRONMENT,
+        cwd="/tmp",
+        check="",
+        wheels=check.wheels,
+        timeout=check.timeout,
+        installs=True,
     )
 
 
@@ -165,14 +209,15 @@ def judge_run(wheel: str, policy: Policy, check: CheckSpec, outcome: RunOutcome)
     if outcome.timed_out:
         yield _fail(
             wheel,
-            f"the check did not end within {check.timeout} s {where}",
+            f"{outcome.what} did not end within {check.timeout} s {where}",
             "It hangs, or emulation is slower than the recipe allows for: give the check a longer timeout, or fewer "
             "tests." + _last(outcome),
         )
     elif outcome.signal:
         yield _signalled(wheel, policy, outcome, where)
     elif outcome.status != 0:
-        yield _fail(wheel, f"the check ended with status {outcome.status} {where}{_said(counts)}", _last(outcome))
+        said = f"{outcome.what} ended with status {outcome.status} {where}{_said(counts)}"
+        yield _fail(wheel, said, _last(outcome))
     elif isinstance(counts, str):
         yield _fail(wheel, f"the check ended well {where}, and {counts}", "A check that says nothing proves nothing.")
     elif counts.failures:
@@ -205,7 +250,7 @@ def _signalled(wheel: str, policy: Policy, outcome: RunOutcome, where: str) -> F
         hint = "It was killed: most likely it wanted more memory than a container has (--memory)."
     else:
         hint = "It crashed; the lines above the fault say in which call."
-    return _fail(wheel, f"the check died of {name} {where}", hint + _last(outcome))
+    return _fail(wheel, f"{outcome.what} died of {name} {where}", hint + _last(outcome))
 
 
 def _said(counts: Counts | str) -> str:

@@ -19,6 +19,7 @@ from crosswheel.spec.models import (
     External,
     Externals,
     Model,
+    Place,
     Recipe,
     Release,
     Replacement,
@@ -91,16 +92,19 @@ class Catalog:
         return tuple(sorted(found, key=lambda release: Version(release.version), reverse=True))
 
     def externals(self, recipe: str, release: Release) -> tuple[External, ...]:
-        """What a release's build tool would download: those that the release names, and those that
-        ``externals/<version>.toml`` has from upstream's tree, with the recipe's replacements in their places."""
+        """What a release's own build files download, as ``externals/<version>.toml`` has it from upstream's tree, with
+        the recipe's replacements in their places; without those that the release itself brings as folders."""
         folder = self.root / "recipes" / recipe
         path = folder / "externals" / f"{release.version}.toml"
         if not path.is_file():
-            return release.externals
+            return ()
+        own = {item.name for item in release.externals}
         other = folder / "replacements.toml"
-        found = self._load(Replacements, other).replacements if other.is_file() else ()
-        instead = {(item.name, item.replaces): item for item in found}
-        return (*release.externals, *(_replaced(item, instead) for item in self._load(Externals, path).externals))
+        found = self._load(Replacements, other) if other.is_file() else Replacements()
+        instead = {(item.name, item.replaces): item for item in found.replacements}
+        further = {item.sha256: item.places for item in found.places}
+        found_here = self._load(Externals, path).externals
+        return tuple(_further(_replaced(item, instead), further) for item in found_here if item.name not in own)
 
     def check_script(self, recipe: Recipe) -> str:
         """The text of the script that runs on the emulated target."""
@@ -259,6 +263,11 @@ def _replaced(external: External, instead: Mapping[tuple[str, str], Replacement]
                 update={"file": item.file, "sha256": item.sha256, "places": item.places, "note": item.reason}
             )
     return external
+
+
+def _further(external: External, further: Mapping[str, tuple[Place, ...]]) -> External:
+    more = tuple(place for place in further.get(external.sha256, ()) if place not in external.places)
+    return external.model_copy(update={"places": (*external.places, *more)}) if more else external
 
 
 def _stems(folder: Path) -> tuple[str, ...]:

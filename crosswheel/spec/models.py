@@ -114,9 +114,18 @@ class Externals(Model):
     externals: tuple[External, ...]
 
 
+class FurtherPlaces(Model):
+    """Further places of the very bytes that have the ``sha256``, of whichever external they are."""
+
+    sha256: Sha256
+    places: tuple[Annotated[Place, BeforeValidator(_place)], ...] = Field(min_length=1)
+    note: Annotated[str, StringConstraints(min_length=10)]
+
+
 class Replacements(Model):
     """``recipes/<name>/replacements.toml``."""
 
+    places: tuple[FurtherPlaces, ...] = ()
     replacements: tuple[Replacement, ...] = ()
 
 
@@ -127,7 +136,7 @@ class Requirement(Source):
 
 
 class CheckWheel(Requirement):
-    """A wheel for the target's Python; ``arch`` is the architecture that it is for, if it is not for all."""
+    """A wheel for the target's Python, or the source archive of a pure package; ``arch`` is the architecture that it is for, if it is not for all."""
 
     arch: Arch | None = None
 
@@ -205,9 +214,8 @@ class BazelBuild(Model):
     ``toolchains/templates/repositories/``) that stand in for what Bazel would download. ``features`` are flags where
     a feature is on. ``heap`` is Bazel's Java heap in MiB.
 
-    ``handover`` says how the externals reach Bazel: ``override`` (unpacked folders, ``--override_repository``) or
-    ``cache`` (its repository cache, so that the release's own rules unpack them). ``optional`` maps an external to the
-    feature without which no target of ours reaches it (empty: none reaches it); it is then not fetched.
+    ``optional`` maps an external of upstream's build files to the feature without which no target of ours reaches it
+    (empty: none reaches it); it is then not fetched.
 
     Without ``outputs`` the package's ``setup.py`` calls Bazel; with them, Bazel is called by ``configure``'s answers
     and the output's targets. Either way it reads our ``.bazelrc``.
@@ -219,7 +227,6 @@ class BazelBuild(Model):
     flags: tuple[str, ...] = ()
     features: dict[Name, tuple[str, ...]] = {}
     heap: int = Field(default=1024, gt=0)
-    handover: Literal["override", "cache"] = "override"
     optional: dict[str, str] = {}
     configure: Configure | None = None
     outputs: dict[Name, BazelOutput] = {}
@@ -249,8 +256,9 @@ class Release(Model):
     ``facts`` says of ``bazel``, ``needs``, ``python`` and the like how sure they are. ``needs.numpy`` makes the
     target's NumPy part of the sysroot and of the root in which the wheel is tried. ``python`` is the range of CPython
     that the release serves. ``tests`` is how many tests of the recipe's check must pass. ``requires`` are wheels for
-    the builder's Python. ``externals`` are handed to Bazel as its ``handover`` says and to CMake by
-    ``FETCHCONTENT_SOURCE_DIR_<NAME>``. ``env`` is set for the build alone.
+    the builder's Python. ``externals`` are handed over as unpacked folders: to Bazel by ``--override_repository`` and
+    to CMake by ``FETCHCONTENT_SOURCE_DIR_<NAME>``. What ``externals/<version>.toml`` has besides is laid into Bazel's
+    repository cache, so that the release's own rules unpack it. ``env`` is set for the build alone.
     """
 
     version: VersionText
@@ -400,11 +408,12 @@ class Floors(Model):
 
 class PythonPackages(Model):
     """The packages of one Python of a distribution: its headers (``development``), itself (``runtime``), and its NumPy,
-    if the distribution has one."""
+    if the distribution has one: the package, and the folder with NumPy's headers in the root."""
 
     development: tuple[str, ...] = Field(min_length=1)
     runtime: tuple[str, ...] = Field(min_length=1)
     numpy: str | None = None
+    numpy_include: str = ""
 
 
 class Sysroot(Model):

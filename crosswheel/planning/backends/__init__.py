@@ -35,6 +35,18 @@ PIP_WHEEL = (
 )
 
 
+_SETUP = (
+    "import setuptools, sys; sys.argv[0] = 'setup.py'; "
+    "exec(compile(open('setup.py').read(), 'setup.py', 'exec'), {'__file__': 'setup.py', '__name__': '__main__'})"
+)
+"""As pip does it: setup.py files that do not know setuptools make wheels, too."""
+
+
+def setup_wheel(python: str) -> tuple[str, ...]:
+    """The command by which setuptools makes a wheel, for a Python that has no pip in the builder."""
+    return (python, "-c", _SETUP, "bdist_wheel", "--dist-dir", OUT)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Compilation:
     """A backend's part of the plan.

@@ -8,13 +8,15 @@ from typing import Any
 
 from crosswheel.planning.backends import OUT, PIP_WHEEL, REPOSITORY_CACHE, TOOLS, Compilation
 from crosswheel.planning.render import Renderer
-from crosswheel.planning.resolve import Resolution
+from crosswheel.planning.resolve import NUMPY, Resolution
 from crosswheel.planning.steps import RenderedFile
-from crosswheel.planning.toolchains import BAZEL_CPU, BUILD, HOST_ARCH, bazel_files
+from crosswheel.planning.toolchains import BAZEL_CPU, BUILD, HOST_ARCH, REQUIRES, bazel_files
 from crosswheel.spec.models import BazelBuild, BazelTool
 
 _SIZED = f"{BUILD}/machine/bazelrc"
 """The part of the ``.bazelrc`` that depends on the machine."""
+
+PYTHON_REPOSITORY = "local_config_python"
 
 DISK_CACHE = "/cache"
 """Where the results of Bazel's actions are seen, which outlive a build."""
@@ -55,6 +57,7 @@ def compilation(
     return Compilation(
         files={
             **bazel_files(renderer, values, tool.style, repositories),
+            **_python_links(resolution, values, repositories),
             # Bazel's own stubs and many a genrule ask the PATH for `python`.
             "host/path/python": RenderedFile(text=python, link=True),
         },
@@ -68,10 +71,29 @@ def compilation(
     )
 
 
+def _python_links(
+    resolution: Resolution, values: Mapping[str, Any], repositories: tuple[str, ...]
+) -> dict[str, RenderedFile]:
+    """The links of the repository ``local_config_python``, which TensorFlow's own rule would make of the builder's
+    Python; pure headers, of the target's."""
+    if PYTHON_REPOSITORY not in repositories:
+        return {}
+    sysroot, python = values["sysroot"], values["python"]
+    numpy = f"{sysroot}/{resolution.sysroot.pythons[python].numpy_include}"
+    if resolution.numpy:
+        numpy = f"{REQUIRES}/{NUMPY}/numpy/core/include"
+    links = {
+        "python_include": f"{sysroot}/usr/include/python{python}",
+        "numpy_include/numpy": f"{numpy}/numpy",
+    }
+    folder = f"repositories/{PYTHON_REPOSITORY}"
+    return {f"{folder}/{name}": RenderedFile(text=to, link=True) for name, to in links.items()}
+
+
 def _flags(resolution: Resolution, tool: BazelTool, build: BazelBuild, *, disk_cache: bool) -> list[str]:
     chosen = [flag for name, flags in build.features.items() if name in resolution.features for flag in flags]
     native = tool.native if build.outputs and resolution.target.arch == HOST_ARCH else ()
-    caches = [f"{tool.repository_cache}={REPOSITORY_CACHE}"] if build.handover == "cache" else []
+    caches = [f"{tool.repository_cache}={REPOSITORY_CACHE}"] if build.outputs and tool.repository_cache else []
     if disk_cache:
         caches.append(f"{tool.disk_cache}={DISK_CACHE}")
     return [*tool.flags, *native, *build.flags, *chosen, *caches]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from crosswheel.planning.backends import Compilation
+from crosswheel.planning.backends import PIP_WHEEL, Compilation, setup_wheel
 from crosswheel.planning.render import Renderer
 from crosswheel.planning.resolve import Resolution
 
@@ -13,6 +13,12 @@ from crosswheel.planning.resolve import Resolution
 def compilation(
     resolution: Resolution, renderer: Renderer, values: Mapping[str, Any], externals: Mapping[str, str]
 ) -> Compilation:
-    """The target's sysconfig names the wrappers; ``CC`` and ``CXX`` do so for those who read the environment."""
+    """The target's sysconfig names the wrappers; ``CC`` and ``CXX`` do so for those who read the environment. Python 2
+    has no pip in the builder: there setuptools makes the wheel."""
     folder = f"{values['toolchain']}/bin"
-    return Compilation(env={"CC": f"{folder}/cc", "CXX": f"{folder}/c++"}, sized_env={"MAX_JOBS": "{jobs}"})
+    old = resolution.python.startswith("2.")
+    return Compilation(
+        env={"CC": f"{folder}/cc", "CXX": f"{folder}/c++"},
+        sized_env={"MAX_JOBS": "{jobs}", "NPY_NUM_BUILD_JOBS": "{jobs}"} if old else {"MAX_JOBS": "{jobs}"},
+        commands=(setup_wheel(f"/usr/bin/python{resolution.python}"),) if old else (PIP_WHEEL,),
+    )

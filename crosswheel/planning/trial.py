@@ -1,0 +1,59 @@
+"""The steps that bring what a recipe's check needs besides the wheel and the roots."""
+
+from __future__ import annotations
+
+from crosswheel.planning.backends import SOURCE, SOURCE_DATE_EPOCH, setup_wheel
+from crosswheel.planning.roots import builder_step
+from crosswheel.planning.sources import fetch_step, serves, unpacked
+from crosswheel.planning.steps import RunStep, Step, TreeStep
+from crosswheel.planning.toolchains import REQUIRES
+from crosswheel.spec.catalog import Catalog
+from crosswheel.spec.models import Arch, CheckWheel, Recipe, System
+
+CHECK_WHEEL = "check wheel "
+"""What the role of a wheel that a check needs begins with, among the inputs of a proof."""
+
+_BUILDERS = ("setuptools-", "wheel-")
+
+def trial_inputs(
+    catalog: Catalog, recipe: Recipe, source: TreeStep, system: System, arch: Arch
+) -> dict[str, Step]:
+    """The source's tests, and wheels, which are unpacked unless the check installs them. Where the index has a pure
+    package as a source archive alone, its wheel is made in the builder."""
+    fitting = [w for w in recipe.check.wheels if w.arch in (None, arch) and serves(w, system.python)]
+    steps: dict[str, Step] = {"source": source}
+    for wheel in fitting:
+        bring: Step
+        if not wheel.file.endswith(".whl"):
+            bring = _pure_wheel(catalog, wheel, fitting, system, arch)
+        else:
+            bring = fetch_step(wheel) if recipe.check.install else unpacked(wheel)
+        steps[f"{CHECK_WHEEL}{wheel.file}"] = bring
+    return steps
+
+
+def _pure_wheel(
+    catalog: Catalog, archive: CheckWheel, wheels: list[CheckWheel], system: System, arch: Arch
+) -> RunStep:
+    """A wheel of a pure Python source archive, by the setuptools and wheel that are among the check's wheels."""
+    tools = [wheel for wheel in wheels if wheel.file.startswith(_BUILDERS)]
+    python = f"/usr/bin/python{system.python}"
+    return RunStep(
+        name=f"wheel of {archive.file}",
+        inputs={
+            "builder": builder_step(catalog, system.toolchain, arch),
+            "source": unpacked(archive),
+            **{f"require {tool.file}": unpacked(tool) for tool in tools},
+        },
+        commands=(setup_wheel(python),),
+        env={
+            "PATH": "/usr/bin:/bin",
+            "PYTHONPATH": ":".join(f"{REQUIRES}/{tool.file}" for tool in tools),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "SOURCE_DATE_EPOCH": SOURCE_DATE_EPOCH,
+        },
+        cwd=SOURCE,
+        mounts={f"require {tool.file}": f"{REQUIRES}/{tool.file}" for tool in tools},
+        copies={"source": SOURCE},
+        outputs=("*-none-any.whl",),
+    )
