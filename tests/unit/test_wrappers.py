@@ -102,7 +102,7 @@ def either(request: pytest.FixtureRequest) -> Bench:
     return chosen
 
 
-# --- what goes through as it is ----------------------------------------------------------------------------------------
+# --- what goes through as it is ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_a_response_file_goes_through(either: Bench) -> None:
     assert either.call(f"@{response}") == [f"@{response}"]
 
 
-# --- generators --------------------------------------------------------------------------------------------------------
+# --- generators -------------------------------------------------------------------------------------------------------
 
 FRAMEWORK = "tensorflow/libtensorflow_framework.so"
 
@@ -187,7 +187,7 @@ def test_what_is_no_generator_gets_nothing(either: Bench, output: str) -> None:
     assert either.call("a.a", "-o", output) == ["a.a", "-o", output]
 
 
-# --- RPATH -------------------------------------------------------------------------------------------------------------
+# --- RPATH ------------------------------------------------------------------------------------------------------------
 
 ABSOLUTE = "/build/bazel/base/execroot/org_tensorflow/bazel-out/aarch64-opt/bin/tensorflow"
 
@@ -206,13 +206,14 @@ ABSOLUTE = "/build/bazel/base/execroot/org_tensorflow/bazel-out/aarch64-opt/bin/
         (["-Wl,-rpath,$ORIGINAL/lib"], []),
         ([f"-Wl,-rpath,$ORIGIN/..:{ABSOLUTE}:$ORIGIN"], ["-rpath", "$ORIGIN/..:$ORIGIN"]),
         ([f"-Wl,-z,now,-rpath,{ABSOLUTE},-soname,x.so"], ["-z", "now", "-soname", "x.so"]),
+        ([f"-Wl,-rpath,{ABSOLUTE}", "-Wl,@linkers.params"], ["@linkers.params"]),
         (["-Wl,-rpath,${ORIGIN}/a", "-Wl,-rpath,/x"], ["-rpath", "${ORIGIN}/a"]),
     ],
 )
 def test_an_rpath_of_the_build_is_dropped(target: Bench, arguments: list[str], kept: list[str]) -> None:
     given = target.call("a b.o", *arguments, *OUT, "new\nline")
     assert given == [f"@{OUT[1]}.arguments"]
-    linker = [word for one in kept for word in ("-Xlinker", one)]
+    linker = [f"-Wl,{word}" for word in kept]
     assert target.response() == ["a\\ b.o", *linker, *OUT, "new\\", "line"]
     assert not (target.folder / given[0][1:]).exists()
 
@@ -231,13 +232,18 @@ def test_an_rpath_that_holds_in_the_wheel_is_kept(target: Bench, arguments: list
     assert target.call(*arguments, *OUT) == [*arguments, *OUT]
 
 
+def test_a_comma_for_the_linker_survives(target: Bench) -> None:
+    target.call("-Xlinker", "--defsym=a,b", f"-Wl,-rpath,{ABSOLUTE}", *OUT)
+    assert target.response() == ["-Xlinker", "--defsym=a,b", *OUT]
+
+
 def test_an_rpath_in_a_response_file_is_dropped(target: Bench) -> None:
     objects = [f"o/{n}.o" for n in range(3000)]
     lines = [*OUT, f"-Wl,-rpath,{ABSOLUTE}", "-Wl,-rpath,$ORIGIN/..", "'it is'", *objects]
     response = target.file("p.params", "\n".join(lines))
     given = target.call(f"@{response}", "-lm", code=4, DRIVER_EXIT="4")
     assert given == [f"@{OUT[1]}.arguments"]
-    assert target.response() == [*OUT, "-Xlinker", "-rpath", "-Xlinker", "$ORIGIN/..", "it\\ is", *objects, "-lm"]
+    assert target.response() == [*OUT, "-Wl,-rpath", "-Wl,$ORIGIN/..", "it\\ is", *objects, "-lm"]
 
 
 def test_the_host_and_others_keep_every_rpath(host: Bench, target: Bench) -> None:

@@ -1,0 +1,131 @@
+"""Host and target in one Bazel build: a workspace in which a generator runs on the host and its output is compiled for
+the target, with each Bazel whose language of toolchains differs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from crosswheel.building.execute import execute
+from crosswheel.building.runners import runners
+from crosswheel.building.store import Store
+from crosswheel.cli.console import Screen
+from crosswheel.cli.settings import read_settings
+from crosswheel.planning.plan import plan
+from crosswheel.planning.resolve import Request, resolve
+from crosswheel.planning.steps import FilesStep, RenderedFile, RunStep, Step
+from crosswheel.proving.elf import ElfFacts, read_elf
+from crosswheel.spec.catalog import Catalog
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(1200)]
+
+WORKSPACE = Path(__file__).parent / "workspace"
+HOST_BIN = "bazel-out/host/bin/tensorflow"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A target and a Bazel. ``host`` is where Bazel lays what it builds for the host."""
+
+    target: str
+    bazel: str
+    host: str = HOST_BIN
+
+
+CASES = {
+    "crosstool, gcc 12": Case("rpi4", "0.17.2"),
+    "starlark, gcc 12": Case("rpi4", "2.1.0"),
+    "crosstool, gcc 10": Case("nanopi-m4", "0.17.2"),
+    "one configuration": Case("x86_64", "0.17.2"),
+}
+TARGETS = ("//tensorflow:hello", "//tensorflow:python/_pywrap.so", "//tensorflow:libtensorflow_framework.so")
+
+
+def run_step_of(catalog: Catalog, case: Case) -> RunStep:
+    """The step that compiles a release with Bazel for this target."""
+    request = Request(recipe="dm-tree", version="0.1.5", target=case.target, tools={"bazel": case.bazel})
+    step = plan(resolve(request, catalog), catalog, rules={}).wheel.inputs["run"]
+    assert isinstance(step, RunStep)
+    return step
+
+
+def build_step(catalog: Catalog, case: Case) -> RunStep:
+    """The same step with the workspace for a source: its roots, toolchain, Bazel and ``.bazelrc``."""
+    run = run_step_of(catalog, case)
+    home = run.inputs["home"]
+    assert isinstance(home, FilesStep)
+    bazelrc = "".join(
+        line for line in home.files[".bazelrc"].text.splitlines(keepends=True) if "=/externals/" not in line
+    )
+    files = {
+        str(path.relative_to(WORKSPACE)): RenderedFile(text=path.read_text())
+        for path in sorted(WORKSPACE.rglob("*"))
+        if path.is_file()
+    }
+    inputs: Mapping[str, Step] = {
+        **{role: run.inputs[role] for role in ("builder", "sysroot", "toolchain", "bazel")},
+        "home": FilesStep(name="render home", files={".bazelrc": RenderedFile(text=bazelrc)}),
+        "source": FilesStep(name="the workspace", files=files),
+    }
+    outputs = [f"{folder}/{name}" for folder, name in _results(case)]
+    return replace(
+        run,
+        name=f"build the workspace with Bazel {case.bazel} for {case.target}",
+        inputs=inputs,
+        commands=(
+            ("bazel", "build", "-c", "opt", "--subcommands", *TARGETS),
+            ("mkdir", "-p", "/build/out/host", "/build/out/target"),
+            ("cp", "-L", *outputs[:2], "/build/out/host"),
+            ("cp", "-L", *outputs[2:], "/build/out/target"),
+        ),
+        mounts={role: place for role, place in run.mounts.items() if role in inputs},
+        copies={role: place for role, place in run.copies.items() if role in inputs},
+        outputs=("host/*", "target/*"),
+        caches={},
+    )
+
+
+def _results(case: Case) -> list[tuple[str, str]]:
+    library = "libtensorflow_framework.so"
+    host = [(case.host, name) for name in ("gen_math_ops_py_wrappers_cc", library)]
+    return [*host, *(("bazel-bin/tensorflow", name) for name in ("hello", "python/_pywrap.so", library))]
+
+
+def made_by(step: RunStep, catalog: Catalog, folder: Path) -> tuple[Path, str]:
+    """Runs the step in a store of its own, with the inputs of the user's store; its result and its log."""
+    settings = read_settings()
+    theirs, ours = Store(settings.store), Store(folder)
+    with Screen(quiet=True) as screen:
+        execute(list(step.inputs.values()), theirs, settings, runners(catalog, settings), screen)
+        for one in step.inputs.values():
+            place = ours.path(one.key)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.symlink_to(theirs.path(one.key))
+        here = replace(settings, store=folder)
+        result = execute(step, ours, here, runners(catalog, here), screen).artefacts[step.key]
+    return result.path, ours.log_path(step.key).read_text()
+
+
+def elf(path: Path) -> ElfFacts:
+    return read_elf(path.name, path.read_bytes())
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_host_and_target_are_not_confused(name: str, catalog: Catalog, tmp_path: Path) -> None:
+    case = CASES[name]
+    arch = catalog.target(case.target).arch
+    out, log = made_by(build_step(catalog, case), catalog, tmp_path / "store")
+    host = {path.name: elf(path) for path in (out / "host").iterdir()}
+    target = {path.name: elf(path) for path in (out / "target").iterdir()}
+    assert {facts.machine_name for facts in host.values()} == {"x86_64"}
+    assert {facts.machine_name for facts in target.values()} == {arch}
+    assert f"generated by x86_64 with x86_64 for {arch}".encode() in (out / "target/hello").read_bytes()
+    for facts in (host["gen_math_ops_py_wrappers_cc"], target["_pywrap.so"]):
+        assert "libtensorflow_framework.so" in facts.needed
+    runpath = [*target["_pywrap.so"].runpath, *target["_pywrap.so"].rpath]
+    assert {"$ORIGIN/", "$ORIGIN/.."} <= set(runpath)
+    assert all(entry.startswith("$ORIGIN") for entry in runpath)
+    assert "-march=native" not in log

@@ -1,0 +1,3 @@
+#include "tensorflow/machine.h"
+
+const char* framework_machine() { return MACHINE; }

@@ -1,0 +1,3 @@
+#include "tensorflow/machine.h"
+
+const char* ops_machine() { return framework_machine(); }
