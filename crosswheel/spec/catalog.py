@@ -33,6 +33,9 @@ from crosswheel.spec.toml import load, read_toml, validate
 
 M = TypeVar("M", bound=Model)
 
+_NO_RELEASES = ("recipe", "replacements")
+"""The files of a recipe's folder that are no release."""
+
 
 def unknown(kind: str, name: str, known: Iterable[str], *, list_command: str) -> InputError:
     """The error for a name that does not exist, with the nearest that do."""
@@ -87,7 +90,7 @@ class Catalog:
 
     def releases(self, recipe: str) -> tuple[Release, ...]:
         """The releases of a recipe, newest first."""
-        versions = (path.stem for path in (self.root / "recipes" / recipe).glob("*.toml") if path.stem != "recipe")
+        versions = (path.stem for path in (self.root / "recipes" / recipe).glob("*.toml") if path.stem not in _NO_RELEASES)
         found = (self.release(recipe, version) for version in versions)
         return tuple(sorted(found, key=lambda release: Version(release.version), reverse=True))
 
