@@ -62,7 +62,8 @@ def target_root_step(
     lock = f"{name}-{DEB_ARCH[arch]}-runtime" + (f"-{recipe.name}" if recipe else "")
     if python != next(iter(sysroot.pythons)):
         lock += f"-python{python}"
-    packages = {*sysroot.runtime, *own.runtime, *(recipe.check.packages if recipe else ())}
+    wanted = (*recipe.check.packages, *recipe.check.only.get(name, ())) if recipe else ()
+    packages = {*sysroot.runtime, *own.runtime, *wanted}
     if numpy and own.numpy:
         packages.add(own.numpy)
     return root_step(catalog, sysroot, arch, tuple(sorted(packages)), f"target root {name} {arch}", lock)

@@ -86,6 +86,9 @@ def _recipes(catalog: Catalog) -> Iterator[Problem]:
         if not (path.parent / recipe.check.script).is_file():
             what = f"the check's script {recipe.check.script!r} does not exist"
             yield Problem(where=_at(catalog, path, "check", "script"), what=what)
+        for sysroot in sorted(set(recipe.check.only) - set(catalog.sysroot_names)):
+            where = _at(catalog, path, "check", "only", sysroot)
+            yield Problem(where=where, what=f"there is no sysroot {sysroot!r}")
         for feature, data in recipe.features.items():
             for other in sorted({*data.conflicts, *data.requires} - set(recipe.features)):
                 what = f"there is no feature {other!r}"

@@ -161,7 +161,8 @@ class Check(Model):
     the path of a result file and the folder of the release's patched source, where the package's own tests lie. It
     writes to the file ``{"tests": N, "failures": N, "skipped": N}``. Its exit status
     must be 0, and ``tests`` at least what the release says. ``packages`` are packages of the target's distribution
-    that it needs, ``wheels`` are wheels from elsewhere, which win over them, ``timeout`` is in seconds. With
+    that it needs, ``only`` those of one distribution alone (a sysroot's name → packages), ``wheels`` are wheels from
+    elsewhere, which win over them, ``timeout`` is in seconds. With
     ``install`` the wheel is installed by the target's own Python with pip, its requirements from ``wheels`` (pip's own
     wheel is one of them) and ``packages``, instead of being unpacked.
     """
@@ -169,6 +170,7 @@ class Check(Model):
     script: FileName
     install: bool = False
     packages: tuple[str, ...] = ()
+    only: dict[Name, tuple[str, ...]] = {}
     wheels: tuple[CheckWheel, ...] = ()
     timeout: int = Field(default=900, gt=0)
 
