@@ -109,7 +109,8 @@ _FLAGS: Mapping[str, tuple[str, ...]] = {
     ),
     # TensorFlow gives -ltensorflow_framework before the archives that want it, where a linker that takes a shared
     # library only as needed leaves it out: Debian's gcc 12 and later ask for that (`gcc -dumpspecs`).
-    "link_flags": ("-Wl,--no-as-needed", "-lstdc++", "-lm", "-Wl,-z,relro,-z,now", "-pass-exit-codes"),
+    "first_link_flags": ("-Wl,--no-as-needed",),
+    "link_flags": ("-lstdc++", "-lm", "-Wl,-z,relro,-z,now", "-pass-exit-codes"),
     "opt_compile_flags": (
         "-g0",
         "-O2",
@@ -163,7 +164,6 @@ def _target_side(values: Mapping[str, Any]) -> dict[str, Any]:
         "bazel_cpu": BAZEL_CPU[values["arch"]],
         "triplet": values["triplet"],
         "tools": _tools(f"{folder}/cc", f"{folder}/"),
-        "link_flags": list(_FLAGS["link_flags"]),
         "include_dirs": [
             f"{values['sysroot']}/usr/include",
             f"{values['sysroot']}/usr/local/include",
@@ -179,7 +179,6 @@ def _host_side(values: Mapping[str, Any]) -> dict[str, Any]:
         "bazel_cpu": BAZEL_CPU[HOST_ARCH],
         "triplet": prefix,
         "tools": _tools(f"{values['toolchain']}/host/bin/cc", f"/usr/bin/{prefix}-"),
-        "link_flags": list(_FLAGS["link_flags"]),
         "include_dirs": [
             "/usr/include",
             "/usr/local/include",
