@@ -7,6 +7,7 @@ from invoke.collection import Collection
 from crosswheel.cli import build as _build
 from crosswheel.cli import doctor as _doctor
 from crosswheel.cli import inspect as _inspect
+from crosswheel.cli import mirroring as _mirroring
 from crosswheel.cli import project as _project
 from crosswheel.cli import recipes as _recipes
 from crosswheel.cli import upkeep as _upkeep
@@ -19,6 +20,7 @@ teach_program()
 ns = Collection(
     _build.build,
     _build.plan_task,
+    _mirroring.mirror,
     _inspect.list_task,
     _inspect.check,
     _inspect.explain,

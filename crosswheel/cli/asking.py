@@ -79,23 +79,38 @@ def _options(
 _LISTS = ("feature", "tool", "source")
 
 
-def package_task(*, help: Mapping[str, str], **more: Any) -> Callable[[Callable[..., None]], Task]:
+def package_task(*, help: Mapping[str, str], many: bool = False, **more: Any) -> Callable[[Callable[..., None]], Task]:
     """A task whose function takes the context and an :class:`Asked`; on the command line the options of a package
-    stand in the place of the latter."""
+    stand in the place of the latter. With ``many`` it takes any number of packages, and a tuple of :class:`Asked`."""
 
     def decorate(function: Callable[..., None]) -> Task:
         own = inspect.signature(function).parameters
-        asked = inspect.signature(_options).parameters
+        options_of = inspect.signature(_options).parameters
         context = next(iter(own.values()))
         rest = [parameter for parameter in own.values() if parameter.name not in (context.name, "asked")]
+        words = options_of["package"]
+        if many:
+            words = inspect.Parameter("packages", words.kind, default=(), annotation=Sequence[str])
+        asked = {words.name: words, **{name: item for name, item in options_of.items() if name != "package"}}
 
         @functools.wraps(function)
         def body(context: Context, **options: Any) -> None:
-            function(context, _options(**{name: options.pop(name) for name in asked}), **options)
+            given = {name: options.pop(name) for name in asked}
+            if not many:
+                function(context, _options(**given), **options)
+                return
+            packages = given.pop("packages")
+            if not packages:
+                raise InputError("no package is named", hint="`./x list` shows what there is")
+            function(context, tuple(_options(package=package, **given) for package in packages), **options)
 
         signature = inspect.Signature([context, *asked.values(), *rest])
         body.__dict__["__signature__"] = signature
-        return task(iterable=_LISTS, help={**PACKAGE_HELP, **help}, **more)(body)
+        about = {**PACKAGE_HELP, **help}
+        if many:
+            about["packages"] = about.pop("package").replace("A recipe or one of its", "Recipes or their")
+            more["rest"] = "packages"
+        return task(iterable=_LISTS, help=about, **more)(body)
 
     return decorate
 

@@ -90,6 +90,8 @@ def execute_all(goals: Sequence[Step], catalog: Catalog, store: Store, settings:
         from crosswheel.cli.doctor import prepare_for_build
 
         missing = {step.kind for goal in goals for step in goal.walk() if not store.has(step.key)}
+        if settings.offline:
+            missing -= {"fetch", "lock", "root"}  # the mirror's files are read, and no client of an archive runs
         prepare_for_build(settings, missing)
         if settings.sandbox == "host" and missing & ONE_AT_A_TIME:
             from crosswheel.building.sandbox.host import WARNING

@@ -60,7 +60,7 @@ def _renew(catalog: Catalog, settings: Settings, step: LockStep) -> None:
             key=step.key,
             out=out,
             work=work,
-            settings=settings,
+            settings=replace(settings, mirror=None),  # resolved afresh, not as the mirror has it
             log=lambda _line: None,
             cancelled=threading.Event(),
         )

@@ -144,7 +144,7 @@ def test_the_pages_together_show_every_task_and_commands_md_every_option() -> No
         own = {flag for flag in context.flags if flag.startswith("--")}
         options = own - {f"--{argument.name}" for argument in context.positional_args}
         options -= {"--recipe"} if name in ("list", "patches") else set()
-        options -= {"--wheels", "--proofs", "--files", "--names"}
+        options -= {"--wheels", "--proofs", "--files", "--names", "--packages"}
         options -= {"--name"} if name == "sysroot" else set()
         if name in ("sysroot", "toolchain"):  # shown as words, or as options
             options |= own & {"--target", "--out"}

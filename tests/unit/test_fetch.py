@@ -401,10 +401,24 @@ def test_offline_the_mirror_alone_is_asked(server: Server, tmp_path: Path) -> No
     folder = fill(tmp_path / "mirror", DATA)
     assert Run(tmp_path / "1", mirror=str(folder), offline=True)(step(place)).read_bytes() == DATA
     error = Run(tmp_path / "2", mirror=str(tmp_path), offline=True).fails(step(place))
-    assert f"2. {place}: not asked: offline" in error.why
+    assert f"src-1.0.tar.gz (sha256 {SHA}) could not be had from the mirror" in error.what
+    assert error.why.splitlines() == [
+        f"1. the mirror {tmp_path}: it does not hold sha256/{SHA[:2]}/{SHA}",
+        f"elsewhere it is at {place}",
+    ]
+    assert "./x mirror" in error.hint
+    assert f"{tmp_path}/sha256/{SHA[:2]}/{SHA}" in error.hint
+    assert error.exit_code == 3
     error = Run(tmp_path / "3", offline=True).fails(step(place))
-    assert "offline, and no mirror is set" in error.why
-    assert "--mirror" in error.hint
+    assert "no mirror is set: name one with --mirror" in error.why
+    assert server.asked == []
+
+
+def test_offline_a_mirror_with_wrong_bytes_is_told(server: Server, tmp_path: Path) -> None:
+    run = Run(tmp_path, mirror=str(fill(tmp_path / "mirror", b"rotten")), offline=True)
+    error = run.fails(step(server.give("/src", DATA)))
+    assert f"it gave other bytes: sha256 {hashlib.sha256(b'rotten').hexdigest()} instead of {SHA}" in error.why
+    assert run.kept() == [b"rotten"]
     assert server.asked == []
 
 

@@ -19,6 +19,9 @@ from crosswheel.building.debian.lock import TIME_FORMAT, Lock, LockedPackage, Lo
 from crosswheel.building.debian.mirrors import Mirror, choose, machine_mirrors
 from crosswheel.building.job import Job
 from crosswheel.building.sources import kept
+from crosswheel.building.sources.fetch import FILL, shown
+from crosswheel.building.sources.mirror import mirrored_lock
+from crosswheel.building.sources.places import PlaceError
 from crosswheel.errors import DataError, FetchError, MachineError
 from crosswheel.planning.steps import LockStep
 from crosswheel.spec.models import Archive, Suite
@@ -121,7 +124,8 @@ def run_lock(
     archives: Mapping[str, Archive],
     keyrings: Path = KEYRINGS,
 ) -> None:
-    """Writes ``out/lock.json``: the step's pinned lock if there is one, else what apt chooses now.
+    """Writes ``out/lock.json``: the step's pinned lock if there is one, else the user's mirror's, else what apt chooses
+    now.
 
     ``FetchError`` where the mirror does not give what it should, ``MachineError`` where a keyring or apt is missing,
     ``DataError`` where the pinned lock is not one of this step.
@@ -129,15 +133,32 @@ def run_lock(
     if step.pinned is not None:
         lock = _checked(Lock.parse(step.pinned, where=step.name), step)
         job.log(f"{len(lock.packages)} packages, pinned on {lock.resolved}")
-    elif job.settings.offline:
-        raise FetchError(
-            "Packages cannot be resolved offline.",
-            where=step.name,
-            hint=f"Pin them while there is a network: ./x sysroot lock {step.lock}",
-        )
     else:
-        lock = resolve(step, job, archives, keyrings)
+        lock = _mirrored(step, job) or resolve(step, job, archives, keyrings)
     (job.out / "lock.json").write_text(lock.text())
+
+
+def _mirrored(step: LockStep, job: Job) -> Lock | None:
+    """The lock that the user's mirror holds for this step. ``FetchError`` if it holds none and the build is offline."""
+    mirror = job.settings.mirror
+    why = "no mirror is set: name one with --mirror"
+    if mirror is not None:
+        try:
+            lock = _checked(Lock.parse(mirrored_lock(mirror, step.key, job), where=f"the mirror {shown(mirror)}"), step)
+        except PlaceError as error:
+            why = f"the mirror {shown(mirror)}: {error}"
+            job.log(why)
+        else:
+            job.log(f"{len(lock.packages)} packages, as the mirror {shown(mirror)} has it of {lock.resolved}")
+            return lock
+    if not job.settings.offline:
+        return None
+    raise FetchError(
+        "Packages cannot be resolved offline.",
+        where=step.name,
+        why=why,
+        hint=f"{FILL}; or pin them: ./x sysroot lock {step.lock}",
+    )
 
 
 def _checked(lock: Lock, step: LockStep) -> Lock:
@@ -154,7 +175,7 @@ def _checked(lock: Lock, step: LockStep) -> Lock:
         wrong.append("it was made from other suites: " + ", ".join(f"{s.archive} {s.name}" for s in lock.suites))
     if wrong:
         raise DataError(
-            "The pinned lock is not what the written data asks for.",
+            "The lock is not what the written data asks for.",
             where=step.name,
             why="\n".join(wrong),
             hint=f"Make it anew: ./x sysroot lock {step.lock}",

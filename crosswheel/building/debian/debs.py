@@ -16,6 +16,9 @@ from crosswheel.building.debian.lock import Lock, LockedPackage
 from crosswheel.building.debian.mirrors import Mirror, choose, dated, machine_mirrors, snapshot_date
 from crosswheel.building.job import Cancelled, Job
 from crosswheel.building.sources import kept
+from crosswheel.building.sources.fetch import FILL, shown
+from crosswheel.building.sources.mirror import ask_mirror, held_at, is_url, mirror_folder
+from crosswheel.building.sources.places import PlaceError
 from crosswheel.digest import sha256_file
 from crosswheel.errors import FetchError
 from crosswheel.spec.models import Archive
@@ -47,7 +50,7 @@ class Search:
     def run(self) -> None:
         """Calls ``ready`` for every package of the lock; ``FetchError`` names those that cannot be had."""
         missing = [package for package in self.lock.packages if not self._stored(package)]
-        missing = self._from_folder(missing)
+        missing = self._from_mirror(missing)
         if missing and not self.job.settings.offline:
             for mirrors in self._places(missing):
                 missing = self._download(missing, partial(_uri, mirrors), mirrors)
@@ -70,25 +73,38 @@ class Search:
         self.ready(package, path)
         return True
 
-    def _from_folder(self, missing: list[LockedPackage]) -> list[LockedPackage]:
+    def _from_mirror(self, missing: list[LockedPackage]) -> list[LockedPackage]:
         """Takes what the user's mirror of files by sha256 has; gives what is still missing."""
         mirror = self.job.settings.mirror
         if not mirror or not missing:
             return missing
-        if "://" in mirror and not mirror.startswith("file://"):
-            if self.job.settings.offline:
-                return missing
-            base = mirror.rstrip("/")
-            left = self._download(missing, lambda p: f"{base}/sha256/{p.sha256[:2]}/{p.sha256}", {})
-            self._refuse_wrong()
-            return left
-        folder = Path(mirror.removeprefix("file://"))
-        return [package for package in missing if not self._in_folder(package, folder)]
+        if not is_url(mirror):
+            return [package for package in missing if not self._in_folder(package, mirror_folder(mirror))]
+        with ThreadPoolExecutor(_PARALLEL, thread_name_prefix="mirror") as pool:
+            held = list(pool.map(partial(self._at_url, mirror), missing))
+        self._refuse_wrong()
+        return [package for package, here in zip(missing, held, strict=True) if not here]
+
+    def _at_url(self, mirror: str, package: LockedPackage) -> bool:
+        path = self._scratch(package)
+        try:
+            ask_mirror(mirror, held_at(package.sha256), path, self.job.cancelled)
+        except PlaceError as error:
+            self._note(package, f"{shown(mirror)}/{held_at(package.sha256)}: {error}")
+            return False
+        if sha256_file(path) != package.sha256:
+            place = kept.keep(self.job.settings.store, path)
+            self.wrong.append(
+                f"{shown(mirror)}/{held_at(package.sha256)}: {package.title}: other bytes, kept as {place}"
+            )
+            return False
+        self._adopt(package, path)
+        return True
 
     def _in_folder(self, package: LockedPackage, folder: Path) -> bool:
-        path = folder / "sha256" / package.sha256[:2] / package.sha256
+        path = folder / held_at(package.sha256)
         if not path.is_file():
-            self._note(package, f"{folder}: not there")
+            self._note(package, f"{folder} does not hold {held_at(package.sha256)}")
             return False
         found = sha256_file(path)
         if found != package.sha256:
@@ -213,7 +229,7 @@ class Search:
                 f"{len(missing)} packages of the lock are not on this machine, and the build is offline.",
                 where=self.where,
                 why="\n".join(why[:20]),
-                hint="Name a folder that holds them by sha256 with --mirror: sha256/<first two digits>/<sha256>.",
+                hint=f"{FILL}; then name it with --mirror.",
             )
         names = ", ".join(package.title for package in missing[:10])
         return FetchError(

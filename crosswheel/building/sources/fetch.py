@@ -10,15 +10,17 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from crosswheel.building.job import Cancelled, Job, Settings
-from crosswheel.building.sources.kept import keep
+from crosswheel.building.sources.mirror import ask_mirror, held_at, judge
 from crosswheel.building.sources.places import MAX_BYTES, PlaceError
-from crosswheel.digest import sha256_file
 from crosswheel.errors import FetchError, InputError, MachineError
 from crosswheel.planning.steps import FetchStep
 from crosswheel.spec.models import Archive, Place
+
+FILL = "fill the mirror where there is a network: ./x mirror PACKAGE --target T --to DIR"
+"""What to do where a mirror lacks something."""
 
 
 @dataclass(frozen=True)
@@ -70,15 +72,13 @@ def _ways(step: FetchStep, job: Job, archives: Mapping[str, Archive]) -> list[tu
     ways: list[tuple[str, _Bring]] = []
     if job.settings.mirror is not None:
         ways.append((f"the mirror {shown(job.settings.mirror)}", lambda folder: _mirrored(step, folder, job)))
-    for place in step.places:
-        ways.append((shown(place.uri), _way(place, step, job, archives)))
+    if not job.settings.offline:
+        ways += [(shown(place.uri), _way(place, step, job, archives)) for place in step.places]
     return ways
 
 
 def _way(place: Place, step: FetchStep, job: Job, archives: Mapping[str, Archive]) -> _Bring:
     def bring(folder: Path) -> Path:
-        if job.settings.offline:
-            raise PlaceError("not asked: offline, where the mirror alone counts")
         job.log(f"asking {shown(place.uri)}")
         return _from_place(place, step, folder, job, archives)
 
@@ -90,7 +90,7 @@ def _from_place(place: Place, step: FetchStep, folder: Path, job: Job, archives:
     name = step.file if place.member is None else f"{step.file}.package"
     got = folder / name
     _download(place, step, got, job, archives)
-    _judge(got, place.sha256 or step.sha256, job.settings)
+    judge(got, place.sha256 or step.sha256, job.settings.store)
     if place.member is None:
         return got
     from crosswheel.building.sources.unpack import take_member
@@ -101,7 +101,7 @@ def _from_place(place: Place, step: FetchStep, folder: Path, job: Job, archives:
     except InputError as error:
         raise PlaceError(f"{error.what}" + (f": {error.why}" if error.why else "")) from error
     got.unlink()
-    _judge(file, step.sha256, job.settings)
+    judge(file, step.sha256, job.settings.store)
     return file
 
 
@@ -130,39 +130,36 @@ def _download(place: Place, step: FetchStep, dest: Path, job: Job, archives: Map
         raise PlaceError(f"the file is longer than {MAX_BYTES:,} bytes")
 
 
-def _judge(path: Path, sha256: str, settings: Settings) -> None:
-    """Bytes of another hash are moved to ``<store>/kept/``; ``PlaceError`` says what came and where it lies."""
-    found = sha256_file(path)
-    if found == sha256:
-        return
-    size = path.stat().st_size
-    with path.open("rb") as stream:
-        head = stream.read(512).lstrip().lower()
-    kept = keep(settings.store, path)
-    page = "; it is a web page" if head.startswith((b"<!doctype html", b"<html")) else ""
-    raise PlaceError(
-        f"it gave other bytes: sha256 {found} instead of {sha256} ({size:,} bytes{page});\n"
-        f"nothing of them was used, they are kept in {kept}"
-    )
-
-
 def _failed(step: FetchStep, tried: list[_Tried], settings: Settings) -> FetchError:
     lines = []
     for number, way in enumerate(tried, start=1):
         first, *more = way.reason.splitlines() or [""]
         lines += [f"{number}. {way.place}: {first}", *(f"     {line}" for line in more)]
-    held = f"sha256/{step.sha256[:2]}/{step.sha256}"
-    folder = settings.mirror.rstrip("/") if settings.mirror else "MIRROR"
-    by_mirror = f"put it at {shown(folder)}/{held}" + ("" if settings.mirror else " and name that folder with --mirror")
-    if settings.offline and settings.mirror is None:
-        lines.append("offline, and no mirror is set")
-    places = "the one place" if len(tried) == 1 else f"any of {len(tried)} places"
+    place = f"{shown(settings.mirror.rstrip('/')) if settings.mirror else 'MIRROR'}/{held_at(step.sha256)}"
+    by_hand = f"get it by hand (sha256 {step.sha256}), then give it with --source NAME=PATH, or put it at {place}"
+    if not settings.offline:
+        places = "the one place" if len(tried) == 1 else f"any of {len(tried)} places"
+        return FetchError(
+            f"{step.file} could not be had from {places}",
+            where=step.name,
+            why="\n".join(lines),
+            hint=by_hand + ("" if settings.mirror else " and name that folder with --mirror"),
+        )
+    known = ", ".join(shown(each.uri) for each in step.places)
     return FetchError(
-        f"{step.file} could not be had from {places}",
+        f"{step.file} (sha256 {step.sha256}) could not be had from the mirror, and the build is offline",
         where=step.name,
-        why="\n".join(lines),
-        hint=f"get it by hand (sha256 {step.sha256}), then give it with --source NAME=PATH, or {by_mirror}",
+        why="\n".join([*(lines or ["no mirror is set: name one with --mirror"]), f"elsewhere it is at {known}"]),
+        hint=f"{FILL}; or {by_hand}",
     )
+
+
+def origin_of(log: str, file: str) -> str | None:
+    """Which place gave a file, as the log of the step that fetched it says."""
+    for line in reversed(log.splitlines()):
+        if line.startswith(f"{file} from "):
+            return line.removeprefix(f"{file} from ")
+    return None
 
 
 # --- the mirror ------------------------------------------------------------------------------------------------------
@@ -172,13 +169,13 @@ def from_mirror(settings: Settings, sha256: str, dest: Path, job: Job) -> bool:
     """Whether the user's mirror gave the file of that sha256, which then lies at ``dest``.
 
     ``False`` where no mirror is set, or it does not hold the file, cannot be reached, or gives other bytes (they are
-    kept aside); the log says which. The layout is ``<mirror>/sha256/<first two digits>/<sha256>``.
+    kept aside); the log says which.
     """
     if settings.mirror is None:
         return False
     try:
-        _ask_mirror(settings.mirror, sha256, dest, job)
-        _judge(dest, sha256, settings)
+        ask_mirror(settings.mirror, held_at(sha256), dest, job.cancelled)
+        judge(dest, sha256, settings.store)
     except PlaceError as error:
         _log(job, f"the mirror {shown(settings.mirror)}: {error}")
         return False
@@ -189,26 +186,9 @@ def _mirrored(step: FetchStep, folder: Path, job: Job) -> Path:
     file = folder / step.file
     if job.settings.mirror is None:
         raise PlaceError("no mirror is set")
-    _ask_mirror(job.settings.mirror, step.sha256, file, job)
-    _judge(file, step.sha256, job.settings)
+    ask_mirror(job.settings.mirror, held_at(step.sha256), file, job.cancelled)
+    judge(file, step.sha256, job.settings.store)
     return file
-
-
-def _ask_mirror(mirror: str, sha256: str, dest: Path, job: Job) -> None:
-    held = f"sha256/{sha256[:2]}/{sha256}"
-    scheme = urlsplit(mirror).scheme
-    if scheme in ("http", "https"):
-        from crosswheel.building.sources.places.http import download
-
-        download(f"{mirror.rstrip('/')}/{held}", dest, job.cancelled)
-        return
-    folder = Path(unquote(urlsplit(mirror).path)) if scheme == "file" else Path(mirror).expanduser()
-    if not folder.is_dir():
-        raise PlaceError(f"{folder} is no folder")
-    file = folder / held
-    if not file.is_file():
-        raise PlaceError(f"it does not hold {held}")
-    shutil.copyfile(file, dest)
 
 
 def shown(place: str) -> str:

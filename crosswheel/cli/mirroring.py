@@ -1,0 +1,66 @@
+"""The task `mirror`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from invoke.context import Context
+
+from crosswheel.cli.asking import Asked, package_task
+from crosswheel.cli.build import execute_all, make_plan
+from crosswheel.cli.settings import DATA, read_settings
+from crosswheel.errors import InputError
+from crosswheel.planning.steps import LocalStep, Step
+from crosswheel.spec.catalog import Catalog
+
+if TYPE_CHECKING:
+    from crosswheel.building.sources.mirroring import Filled
+    from crosswheel.building.store import Artefact
+
+
+@package_task(
+    many=True,
+    help={"to": "The folder to fill; it is made if it is not there, and added to if it is."},
+)
+def mirror(_context: Context, asked: Sequence[Asked], to: str | None = None) -> None:
+    """Fill a folder with everything that builds fetch, so that `build --mirror DIR --offline` needs no network."""
+    from crosswheel.building.sources.mirroring import filling
+    from crosswheel.building.store import Store
+
+    if to is None:
+        raise InputError(
+            "`mirror` wants to know which folder to fill", hint="./x mirror dm-tree --target rpi4 --to DIR"
+        )
+    settings = read_settings()
+    catalog = Catalog(DATA)
+    store = Store(settings.store)
+    plans: dict[str, Sequence[Step]] = {}
+    for each in asked:
+        planned = make_plan(catalog, each)
+        chosen = planned.resolution
+        plans[f"{chosen.recipe.name} {chosen.release.version} for {chosen.target.name}"] = planned.steps
+
+    def make(steps: Sequence[Step]) -> Mapping[str, Artefact]:
+        return execute_all(steps, catalog, store, settings, quiet=False).artefacts if steps else {}
+
+    folder = Path(to).expanduser().absolute()
+    with filling(folder, settings) as run:
+        try:
+            run.add(plans, make, catalog.archives)
+        finally:
+            filled = run.write()
+    _tell(folder, filled, [step for steps in plans.values() for step in steps])
+
+
+def _tell(folder: Path, filled: Filled, steps: Sequence[Step]) -> None:
+    for title in filled.replaced:
+        print(f"was wrong, and is replaced: {title}")
+    for path in sorted({step.path for step in steps if isinstance(step, LocalStep)}):
+        print(f"not mirrored, since it is yours: {path}; give it with --source there, too")
+    print(
+        f"{folder}: {filled.added} files added ({filled.added_bytes / 1e6:.1f} MB), "
+        f"{filled.verified} were there and are right ({filled.verified_bytes / 1e6:.1f} MB)"
+    )
+    print(f"→ ./x build PACKAGE --mirror {folder} --offline")
