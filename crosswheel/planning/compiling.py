@@ -16,8 +16,9 @@ from crosswheel.planning.backends import (
     cmake,
     pep517,
 )
+from crosswheel.planning.fitting import NUMPY
 from crosswheel.planning.render import renderer_of
-from crosswheel.planning.resolve import NUMPY, WHEEL, Resolution
+from crosswheel.planning.resolve import WHEEL, Resolution
 from crosswheel.planning.roots import builder_step, sysroot_step
 from crosswheel.planning.sources import (
     LocalSource,

@@ -8,15 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from packaging.specifiers import SpecifierSet
+from packaging.version import InvalidVersion, Version
 
 from crosswheel.errors import InputError
+from crosswheel.planning.fitting import NUMPY, Fit, distribution_numpy, fitting, misfit, nearest, own_numpys, serves
 from crosswheel.spec.catalog import Catalog, unknown
 from crosswheel.spec.models import BazelTool, Cpu, Patch, Recipe, Release, Sysroot, System, Target, Toolchain
 
 _DIGEST = re.compile(r"^([a-z0-9][a-z0-9._/:-]*@)?sha256:[0-9a-f]{64}$")
-
-NUMPY = "numpy"
-"""The recipe of NumPy."""
 
 AVX = "avx"
 """The one feature that every recipe has: it chooses the baseline of an x86_64 target."""
@@ -89,13 +88,14 @@ def resolve(request: Request, catalog: Catalog) -> Resolution:
     features = _features(request, recipe, target, reasons)
     cpu = _cpu(request, target, features, catalog, reasons)
     releases = _releases(request, recipe, catalog)
-    chosen = _fit(request, releases, target, reasons)
+    chosen = _fit(request, releases, target, catalog, reasons)
     if chosen is None:
-        reasons.extend(_nearest(catalog.releases(recipe.name), target))
+        reasons.extend(nearest(recipe.name, target, request.version, catalog))
     release = chosen[0] if chosen else releases[0]
+    features = _of_release(features, request, recipe, release, reasons)
     bazel = _bazel(request, recipe, release, catalog, reasons)
     output = _output(request, release, reasons)
-    numpy = _numpy(request, chosen, catalog, reasons) if chosen else None
+    numpy = _numpy(request, chosen, catalog) if chosen else None
     if request.builder_from and not _DIGEST.search(request.builder_from):
         reasons.append(f"--builder-from {request.builder_from} is no image by digest (IMAGE@sha256:…)")
     if reasons or chosen is None or cpu is None:
@@ -189,35 +189,41 @@ def _releases(request: Request, recipe: Recipe, catalog: Catalog) -> tuple[Relea
     return exact
 
 
-def _serves(release: Release, python: str) -> bool:
-    return SpecifierSet(release.python).contains(f"{python}.0")
-
-
 def _fit(
-    request: Request, releases: tuple[Release, ...], target: Target, reasons: list[str]
-) -> tuple[Release, System] | None:
+    request: Request, releases: tuple[Release, ...], target: Target, catalog: Catalog, reasons: list[str]
+) -> Fit | None:
     """The newest release and the first system of the target that go together."""
     systems = [s for s in target.systems if request.python in (None, s.python)]
     has = ", ".join(system.python for system in target.systems)
     if not systems:
         reasons.append(f"{target.name} has CPython {has}, not {request.python}")
-    for release in releases:
-        for system in systems or target.systems:
-            if _serves(release, system.python):
-                return (release, system) if systems else None
+        if any(serves(release, system.python) for release in releases for system in target.systems):
+            return None
+    found = fitting(releases, systems, catalog)
+    if found:
+        return found
     for release in releases[:5]:
+        why = [misfit(release, system, catalog) for system in systems if serves(release, system.python)]
         asked = request.python or has
-        reasons.append(f"{release.version} serves CPython {release.python}, and asked for is {asked} on {target.name}")
+        python = f"{release.version} serves CPython {release.python}, and asked for is {asked} on {target.name}"
+        reasons.extend(reason for reason in why or [python] if reason)
     return None
 
 
-def _nearest(releases: tuple[Release, ...], target: Target) -> list[str]:
-    """The newest release that fits any system of the target, as a sentence."""
-    for release in releases:
-        for system in target.systems:
-            if _serves(release, system.python):
-                return [f"nearest that fits {target.name}: version {release.version} with CPython {system.python}"]
-    return [f"no release of it serves a CPython that {target.name} has"]
+def _of_release(
+    features: frozenset[str], request: Request, recipe: Recipe, release: Release, reasons: list[str]
+) -> frozenset[str]:
+    """The features without those that the release does not have; one that was asked for is a reason."""
+    gone = {
+        name
+        for name in features & set(recipe.features)
+        if not SpecifierSet(recipe.features[name].versions or "").contains(release.version, prereleases=True)
+    }
+    for name in sorted(gone):
+        if request.features.get(name):
+            range_ = recipe.features[name].versions
+            reasons.append(f"{recipe.name} {release.version} has no feature {name!r}; releases {range_} have it")
+    return features - gone
 
 
 def _bazel(
@@ -234,32 +240,33 @@ def _bazel(
     if version not in release.bazel.versions:
         served = ", ".join(release.bazel.versions)
         reasons.append(f"{recipe.name} {release.version} is built by Bazel {served}, not {version}")
+        if _outside(version, release.bazel.enforced):
+            fact = release.facts.get("bazel")
+            source = f" (grade {fact.grade}: {fact.source})" if fact else ""
+            reasons.append(f"its own code accepts Bazel {release.bazel.enforced} alone{source}")
         return None
     return catalog.bazels[version]
 
 
-def _numpy(
-    request: Request, chosen: tuple[Release, System], catalog: Catalog, reasons: list[str]
-) -> Resolution | None:
-    """The newest NumPy of our own that a release takes, where the distribution has none for the Python."""
+def _outside(version: str, enforced: str | None) -> bool:
+    """Whether a version, which may be none at all, is outside the range that a release's own code accepts."""
+    if not enforced:
+        return False
+    try:
+        return not SpecifierSet(enforced).contains(Version(version), prereleases=True)
+    except InvalidVersion:
+        return True
+
+
+def _numpy(request: Request, chosen: Fit, catalog: Catalog) -> Resolution | None:
+    """The newest NumPy of our own that a release takes, where the distribution has none that it takes."""
     release, system = chosen
-    if not release.needs.numpy or catalog.sysroot(system.sysroot).pythons[system.python].numpy:
-        return None
-    fitting = [
-        numpy
-        for numpy in catalog.releases(NUMPY)
-        if _serves(numpy, system.python) and SpecifierSet(release.needs.numpy).contains(numpy.version)
-    ]
-    if not fitting:
-        reasons.append(
-            f"{system.sysroot} has no NumPy for CPython {system.python}, which {request.recipe} {release.version} needs "
-            f"({release.needs.numpy}), and no release of the recipe {NUMPY} serves it"
-        )
+    if not release.needs.numpy or distribution_numpy(release, system, catalog):
         return None
     wanted = Request(
         recipe=NUMPY,
         target=request.target,
-        version=fitting[0].version,
+        version=own_numpys(release, system, catalog)[0].version,
         python=system.python,
         cpu=request.cpu,
         builder_from=request.builder_from,

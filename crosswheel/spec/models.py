@@ -145,10 +145,11 @@ class CheckWheel(Requirement):
 
 
 class Feature(Model):
-    """A switch of a recipe."""
+    """A switch of a recipe. ``versions`` is the range of releases that have it, if not all have it."""
 
     summary: str
     default: bool = False
+    versions: Specifier | None = None
     arches: tuple[Arch, ...] = ("aarch64", "x86_64")
     conflicts: tuple[Name, ...] = ()
     requires: tuple[Name, ...] = ()
@@ -235,8 +236,9 @@ class BazelBuild(Model):
 
 
 class Fact(Model):
-    """How sure a fact of a release is. ``grade``: A, read at the release's own commit; B, at upstream's main branch
-    when the release was cut; C, from another packager; D, from documentation."""
+    """How sure a fact of a release is. ``grade``: A, read at the release's own commit; B, at another commit of the
+    same release branch, or of upstream's main branch when it was cut; C, from another packager or from the wheels that
+    upstream published; D, from documentation."""
 
     grade: Literal["A", "B", "C", "D"]
     source: Annotated[str, StringConstraints(min_length=3)]
@@ -353,7 +355,7 @@ class BazelTool(Source):
     """
 
     version: VersionText
-    style: Literal["crosstool", "starlark"]
+    style: Literal["crosstool", "starlark", "platforms"]
     repositories: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
     sized: tuple[str, ...]
@@ -410,11 +412,13 @@ class Floors(Model):
 
 class PythonPackages(Model):
     """The packages of one Python of a distribution: its headers (``development``), itself (``runtime``), and its NumPy,
-    if the distribution has one: the package, and the folder with NumPy's headers in the root."""
+    if the distribution has one: the package, its version, and the folder with NumPy's headers in the root. Where the
+    version is not told, it is taken to serve every release."""
 
     development: tuple[str, ...] = Field(min_length=1)
     runtime: tuple[str, ...] = Field(min_length=1)
     numpy: str | None = None
+    numpy_version: VersionText | None = None
     numpy_include: str = ""
 
 

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from crosswheel.planning.backends import OUT, PIP_WHEEL, REPOSITORY_CACHE, TOOLS, Compilation
+from crosswheel.planning.fitting import NUMPY
 from crosswheel.planning.render import Renderer
-from crosswheel.planning.resolve import NUMPY, Resolution
+from crosswheel.planning.resolve import Resolution
 from crosswheel.planning.steps import RenderedFile
 from crosswheel.planning.toolchains import BAZEL_CPU, BUILD, HOST_ARCH, REQUIRES, bazel_files
 from crosswheel.spec.models import BazelBuild, BazelTool
