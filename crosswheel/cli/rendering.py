@@ -12,7 +12,7 @@ from crosswheel.spec.catalog import Catalog
 
 
 def render_toolchain(catalog: Catalog, target: str, out: Path, python: str | None, sysroot: str) -> int:
-    """Writes the files of a target's toolchain, both of Bazel's styles included; returns how many."""
+    """Writes the files of a target's toolchain, all of Bazel's styles included; returns how many."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError("this folder is not empty", where=f"--out {out}", hint="name a new one")
     wanted = catalog.target(target)
@@ -28,6 +28,7 @@ def render_toolchain(catalog: Catalog, target: str, out: Path, python: str | Non
         **toolchain_files(renderer, values),
         **bazel_files(renderer, values, "crosstool"),
         **bazel_files(renderer, values, "starlark"),
+        **bazel_files(renderer, values, "platforms"),
     }
     write_files(files, out)
     return len(files)

@@ -8,7 +8,7 @@ from typing import Any
 
 from crosswheel.planning.render import Renderer
 from crosswheel.planning.steps import RenderedFile
-from crosswheel.planning.wrappers import host_wrapper, target_wrapper
+from crosswheel.planning.wrappers import Cuda, for_cuda, host_wrapper, target_wrapper
 from crosswheel.spec.models import Arch, Cpu, System, Toolchain
 
 SYSROOT = "/sysroot"
@@ -45,8 +45,10 @@ def triplet(arch: Arch) -> str:
     return f"{arch}-linux-gnu"
 
 
-def values_of(system: System, toolchain: Toolchain, cpu: Cpu, arch: Arch, paths: Paths) -> dict[str, Any]:
-    """What the templates know of a target."""
+def values_of(
+    system: System, toolchain: Toolchain, cpu: Cpu, arch: Arch, paths: Paths, cuda: Cuda | None = None
+) -> dict[str, Any]:
+    """What the templates know of a target. With ``cuda``, its compilers have a flavour for it beside the plain one."""
     cross = "" if arch == HOST_ARCH else "-cross"
     return {
         "arch": arch,
@@ -57,6 +59,7 @@ def values_of(system: System, toolchain: Toolchain, cpu: Cpu, arch: Arch, paths:
         "soabi": f"cpython-{system.python.replace('.', '')}-{triplet(arch)}",
         "sysconfigdata": "_sysconfigdata__crosswheel",
         "cpu_flags": list(cpu.flags),
+        "cuda": cuda,
         "sysroot": paths.sysroot,
         "toolchain": paths.toolchain,
         # No path of the build is to reach the wheel, by __FILE__ or by debug information.
@@ -71,12 +74,18 @@ def toolchain_files(renderer: Renderer, values: Mapping[str, Any]) -> dict[str, 
     def put(path: str, template: str, *, executable: bool = False, **more: Any) -> None:
         files[path] = RenderedFile(text=renderer.render(template, {**values, **more}), executable=executable)
 
-    prefix, gcc = values["triplet"], values["gcc"]
+    prefix, gcc, cuda = values["triplet"], values["gcc"], values["cuda"]
     for name, driver in (("cc", "gcc"), ("c++", "g++")):
         target = target_wrapper(values, name, f"/usr/bin/{prefix}-{driver}-{gcc}")
         host = host_wrapper(values, name, f"/usr/bin/{triplet(HOST_ARCH)}-{driver}-{gcc}")
-        put(f"bin/{name}", "wrappers/compiler.sh.j2", executable=True, wrapper=target)
-        put(f"host/bin/{name}", "wrappers/compiler.sh.j2", executable=True, wrapper=host)
+        for folder, wrapper in (("", target), ("host/", host)):
+            put(f"{folder}bin/{name}", "wrappers/compiler.sh.j2", executable=True, wrapper=wrapper)
+            if cuda:
+                flavour = for_cuda(wrapper, cuda, values["toolchain"], host=bool(folder))
+                put(f"{folder}bin/cuda/{name}", "wrappers/compiler.sh.j2", executable=True, wrapper=flavour)
+                put(f"{folder}bin/cuda/nvcc", "wrappers/nvcc.sh.j2", executable=True, wrapper=flavour.cuda)
+    if cuda:
+        put("lib/nvcc.awk", "wrappers/nvcc.awk.j2", standard=cuda.standard)
     put("lib/arguments.awk", "wrappers/arguments.awk.j2")
     for tool in _TOOLS:
         put(f"bin/{tool}", "wrappers/tool.sh.j2", executable=True, tool=f"/usr/bin/{prefix}-{tool}")
@@ -123,24 +132,33 @@ _FLAGS: Mapping[str, tuple[str, ...]] = {
 }
 
 
+_TEMPLATES: Mapping[str, Mapping[str, str]] = {
+    "crosstool": {"BUILD": "crosstool/BUILD.j2", "CROSSTOOL": "crosstool/CROSSTOOL.j2"},
+    "starlark": {
+        "BUILD": "starlark/BUILD.j2",
+        "cc_toolchain_config.bzl": "starlark/cc_toolchain_config.bzl.j2",
+    },
+    "platforms": {
+        "BUILD": "platforms/BUILD.j2",
+        "cc_toolchain_config.bzl": "starlark/cc_toolchain_config.bzl.j2",
+    },
+}
+
+
 def bazel_files(
     renderer: Renderer, values: Mapping[str, Any], style: str, repositories: Iterable[str] = ()
 ) -> dict[str, RenderedFile]:
     """The C++ toolchains of the target and of the host, as a Bazel repository called ``crosswheel``.
 
-    ``style`` is ``crosstool`` (a CROSSTOOL text file, up to Bazel 0.24) or ``starlark`` (``cc_toolchain_config``).
+    ``style`` is ``crosstool`` (a CROSSTOOL text file, up to Bazel 0.24), ``starlark`` (``cc_toolchain_config``, chosen
+    by ``--crosstool_top`` and ``--compiler``) or ``platforms`` (chosen by ``--platforms``, from Bazel 7 on).
     ``repositories`` are rendered below ``repositories/``, where that of the target's Python headers lies as well.
     """
-    sides = [_target_side(values), _host_side(values)]
-    more = {**values, **_FLAGS, "sides": sides}
-    templates = {
-        "crosstool": {"BUILD": "crosstool/BUILD.j2", "CROSSTOOL": "crosstool/CROSSTOOL.j2"},
-        "starlark": {
-            "BUILD": "starlark/BUILD.j2",
-            "cc_toolchain_config.bzl": "starlark/cc_toolchain_config.bzl.j2",
-        },
-    }[style]
-    files = {f"{style}/{name}": RenderedFile(text=renderer.render(t, more)) for name, t in templates.items()}
+    more = {**values, **_FLAGS, "sides": [_target_side(values), _host_side(values)]}
+    files = {
+        f"{style}/{name}": RenderedFile(text=renderer.render(template, more))
+        for name, template in _TEMPLATES[style].items()
+    }
     files["WORKSPACE"] = RenderedFile(text=renderer.render("externals/WORKSPACE.j2", {"name": "crosswheel"}))
     files["BUILD"] = RenderedFile(text="")
     headers = "repositories/python_headers"
@@ -159,32 +177,48 @@ def bazel_files(
 
 def _target_side(values: Mapping[str, Any]) -> dict[str, Any]:
     folder = f"{values['toolchain']}/bin"
+    headers = [
+        f"{values['sysroot']}/usr/include",
+        f"{values['sysroot']}/usr/local/include",
+        f"{values['gcc_lib']}/include",
+    ]
+    cuda: Cuda | None = values["cuda"]
     return {
         "name": "target",
+        "arch": values["arch"],
         "bazel_cpu": BAZEL_CPU[values["arch"]],
         "triplet": values["triplet"],
-        "tools": _tools(f"{folder}/cc", f"{folder}/"),
-        "include_dirs": [
-            f"{values['sysroot']}/usr/include",
-            f"{values['sysroot']}/usr/local/include",
-            f"{values['gcc_lib']}/include",
-        ],
+        "flavours": _flavours("target", folder, f"{folder}/", headers, cuda, cuda.target_headers if cuda else ()),
     }
 
 
 def _host_side(values: Mapping[str, Any]) -> dict[str, Any]:
     prefix = triplet(HOST_ARCH)
+    folder = f"{values['toolchain']}/host/bin"
+    headers = [
+        "/usr/include",
+        "/usr/local/include",
+        f"/usr/lib/gcc/{prefix}/{values['gcc']}/include",
+    ]
+    cuda: Cuda | None = values["cuda"]
     return {
         "name": "host",
+        "arch": HOST_ARCH,
         "bazel_cpu": BAZEL_CPU[HOST_ARCH],
         "triplet": prefix,
-        "tools": _tools(f"{values['toolchain']}/host/bin/cc", f"/usr/bin/{prefix}-"),
-        "include_dirs": [
-            "/usr/include",
-            "/usr/local/include",
-            f"/usr/lib/gcc/{prefix}/{values['gcc']}/include",
-        ],
+        "flavours": _flavours("host", folder, f"/usr/bin/{prefix}-", headers, cuda, cuda.host_headers if cuda else ()),
     }
+
+
+def _flavours(
+    name: str, folder: str, prefix: str, headers: list[str], cuda: Cuda | None, more: Iterable[str]
+) -> list[dict[str, Any]]:
+    """What ``--compiler`` chooses from: ``gcc``, and ``cuda`` where there is a toolkit, whose headers are ``more``."""
+    plain = {"id": name, "compiler": "gcc", "tools": _tools(f"{folder}/cc", prefix), "include_dirs": headers}
+    if cuda is None:
+        return [plain]
+    tools = _tools(f"{folder}/cuda/cc", prefix)
+    return [plain, {"id": f"{name}-cuda", "compiler": "cuda", "tools": tools, "include_dirs": [*headers, *more]}]
 
 
 def _tools(compiler: str, prefix: str) -> list[tuple[str, str]]:

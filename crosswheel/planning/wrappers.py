@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 GENERATORS = ("*_gen_cc", "*_py_wrappers_cc")
@@ -23,12 +23,48 @@ _RPATH = ("-Xlinker", "-Wl,*-rpath*", "-Wl,-R*", "-Wl,*,-R*")
 
 
 @dataclass(frozen=True, kw_only=True)
+class Cuda:
+    """A CUDA toolkit as the compilers' wrappers want it.
+
+    ``nvcc`` is its path in the builder, ``standard`` the newest C++ that it knows (``c++11``), ``capabilities`` are the
+    GPUs to compile for (``5.3``). ``target_options`` and ``host_options`` are nvcc's own for either side, such as
+    ``-target-dir``. ``target_headers`` and ``host_headers`` are the folders of headers that Bazel is to allow;
+    ``host_libraries`` those of the builder's CUDA and cuDNN.
+    """
+
+    nvcc: str
+    standard: str
+    capabilities: tuple[str, ...]
+    target_options: tuple[str, ...] = ()
+    host_options: tuple[str, ...] = ()
+    target_headers: tuple[str, ...]
+    host_headers: tuple[str, ...]
+    host_libraries: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NvccWrapper:
+    """A script in front of nvcc that is called as gcc is: ``path`` is where it lies, ``compiler`` what nvcc calls for
+    the host's half of a source, ``arguments`` the program that turns the arguments into nvcc's, ``architectures`` the
+    GPUs where the arguments name none."""
+
+    path: str
+    nvcc: str
+    compiler: str
+    options: tuple[tuple[str, ...], ...]
+    architectures: tuple[str, ...]
+    arguments: str
+    path_variable: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Wrapper:
     """A script in front of a compiler.
 
     ``options`` come before the arguments, a line each; ``notes`` say why. ``arguments`` is the program that reads what
     the shell does not: arguments that match one of the patterns ``unread``. ``relocatable`` is whether what is linked
-    goes into a wheel, and so must not name a folder of the build.
+    goes into a wheel, and so must not name a folder of the build. In a flavour for CUDA, ``cuda`` gets its sources, and
+    ``folders`` are the libraries' for what Bazel links.
     """
 
     name: str
@@ -40,6 +76,8 @@ class Wrapper:
     relocatable: bool
     generators: tuple[str, ...] = GENERATORS
     libraries: tuple[str, ...] = LIBRARIES
+    cuda: NvccWrapper | None = None
+    folders: tuple[str, ...] = ()
 
     @property
     def unread(self) -> tuple[str, ...]:
@@ -95,3 +133,29 @@ def host_wrapper(values: Mapping[str, Any], name: str, driver: str) -> Wrapper:
         arguments=f"{values['toolchain']}/lib/arguments.awk",
         relocatable=False,
     )
+
+
+def for_cuda(wrapper: Wrapper, cuda: Cuda, folder: str, *, host: bool) -> Wrapper:
+    """The flavour of a wrapper for CUDA; ``folder`` is the toolchain's."""
+    side = f"{folder}/host" if host else folder
+    options = cuda.host_options if host else cuda.target_options
+    return replace(
+        wrapper,
+        cuda=NvccWrapper(
+            path=f"{side}/bin/cuda/nvcc",
+            nvcc=cuda.nvcc,
+            # The C driver, as Bazel has it; nvcc says which language it means.
+            compiler=f"{side}/bin/cc",
+            options=(options,) if options else (),
+            architectures=tuple(_architecture(capability) for capability in cuda.capabilities),
+            arguments=f"{folder}/lib/nvcc.awk",
+            path_variable=f"{side}/bin:/usr/bin:/bin",
+        ),
+        folders=cuda.host_libraries if host else (),
+    )
+
+
+def _architecture(capability: str) -> str:
+    """nvcc's option for a GPU: its code, and PTX for later ones."""
+    number = capability.replace(".", "")
+    return f"-gencode=arch=compute_{number},code=[sm_{number},compute_{number}]"
