@@ -173,20 +173,14 @@ def _cpu(
 
 
 def _releases(request: Request, recipe: Recipe, catalog: Catalog) -> tuple[Release, ...]:
-    releases = catalog.releases(recipe.name)
-    if not releases:
+    versions = catalog.versions(recipe.name)
+    if not versions:
         raise InputError(f"the recipe {recipe.name} has no release", hint=f"add recipes/{recipe.name}/<version>.toml")
     if request.version is None:
-        return tuple(sorted(releases, key=lambda release: release.version != recipe.default))
-    exact = tuple(release for release in releases if release.version == request.version)
-    if not exact:
-        raise unknown(
-            f"release of {recipe.name}",
-            request.version,
-            (release.version for release in releases),
-            list_command=f"./x list {recipe.name}",
-        )
-    return exact
+        return tuple(sorted(catalog.releases(recipe.name), key=lambda release: release.version != recipe.default))
+    if request.version not in versions:
+        raise unknown(f"release of {recipe.name}", request.version, versions, list_command=f"./x list {recipe.name}")
+    return (catalog.release(recipe.name, request.version),)
 
 
 def _fit(

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from packaging.version import Version
+from packaging.version import InvalidVersion, Version
 
 from crosswheel.errors import DataError, InputError
 from crosswheel.spec.models import (
@@ -88,11 +88,14 @@ class Catalog:
             raise DataError(f"`version` is {release.version!r}, but the file is called {path.name!r}", where=str(path))
         return release
 
+    def versions(self, recipe: str) -> tuple[str, ...]:
+        """The versions of a recipe's releases by the names of their files, newest first."""
+        names = {path.stem for path in (self.root / "recipes" / recipe).glob("*.toml")} - {*_NO_RELEASES}
+        return tuple(sorted(names, key=lambda name: (_ordered(name), name), reverse=True))
+
     def releases(self, recipe: str) -> tuple[Release, ...]:
         """The releases of a recipe, newest first."""
-        versions = (path.stem for path in (self.root / "recipes" / recipe).glob("*.toml") if path.stem not in _NO_RELEASES)
-        found = (self.release(recipe, version) for version in versions)
-        return tuple(sorted(found, key=lambda release: Version(release.version), reverse=True))
+        return tuple(self.release(recipe, version) for version in self.versions(recipe))
 
     def externals(self, recipe: str, release: Release) -> tuple[External, ...]:
         """What a release's own build files download, as ``externals/<version>.toml`` has it from upstream's tree, with
@@ -271,6 +274,14 @@ def _replaced(external: External, instead: Mapping[tuple[str, str], Replacement]
 def _further(external: External, further: Mapping[str, tuple[Place, ...]]) -> External:
     more = tuple(place for place in further.get(external.sha256, ()) if place not in external.places)
     return external.model_copy(update={"places": (*external.places, *more)}) if more else external
+
+
+def _ordered(name: str) -> Version:
+    """A file's name as a version; the lowest for one that is none, which is told when the file is read."""
+    try:
+        return Version(name)
+    except InvalidVersion:
+        return Version("0.dev0")
 
 
 def _stems(folder: Path) -> tuple[str, ...]:

@@ -6,10 +6,15 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from packaging.specifiers import SpecifierSet
+
 from crosswheel.errors import DataError
 from crosswheel.spec.catalog import Catalog
-from crosswheel.spec.models import Recipe, Release
-from crosswheel.spec.toml import line_of
+from crosswheel.spec.models import BazelBuild, Externals, Recipe, Release, Replacements
+from crosswheel.spec.toml import line_of, load, read_toml
+
+_A_RELEASES_OWN = ("version", "era", "source")
+"""The keys of a release that no era can say for it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,38 +103,125 @@ def _recipes(catalog: Catalog) -> Iterator[Problem]:
 
 def _releases(catalog: Catalog, recipe: Recipe) -> Iterator[Problem]:
     folder = catalog.root / "recipes" / recipe.name
-    files = sorted(path.stem for path in folder.glob("*.toml") if path.name != "recipe.toml")
-    if not files:
+    versions = catalog.versions(recipe.name)
+    if not versions:
         yield Problem(where=f"recipes/{recipe.name}", what="this recipe has no release")
-    if recipe.default and recipe.default not in files:
+    if recipe.default and recipe.default not in versions:
         where = _at(catalog, folder / "recipe.toml", "default")
         yield Problem(where=where, what=f"there is no release {recipe.default!r}")
-    for version in files:
+    readable: list[Release] = []
+    for version in versions:
         try:
             release = catalog.release(recipe.name, version)
         except DataError as error:
             yield _told(catalog, error)
             continue
-        yield from _release(catalog, release, folder / f"{version}.toml")
+        readable.append(release)
+        yield from _release(catalog, recipe, release, folder / f"{version}.toml")
+    yield from _eras(catalog, folder, {release.era for release in readable})
+    yield from _downloads(catalog, recipe, folder, readable)
 
 
-def _release(catalog: Catalog, release: Release, path: Path) -> Iterator[Problem]:
-    for version in release.bazel.versions if release.bazel else ():
-        if version not in catalog.bazels:
-            what = f"toolchains/bazel.toml has no Bazel {version}"
-            yield Problem(where=_at(catalog, path, "bazel", "versions"), what=what)
-    for repository in release.bazel.repositories if release.bazel else ():
-        if not (catalog.templates / "repositories" / repository).is_dir():
-            what = f"there is no folder toolchains/templates/repositories/{repository}"
-            yield Problem(where=_at(catalog, path, "bazel", "repositories"), what=what)
+def _release(catalog: Catalog, recipe: Recipe, release: Release, path: Path) -> Iterator[Problem]:
+    if release.bazel:
+        yield from _bazel(catalog, recipe, release.bazel, path)
     for number, external in enumerate(release.externals):
         for template in external.files.values():
             if not (catalog.templates / template).is_file():
                 what = f"there is no template {template!r}"
                 yield Problem(where=_at(catalog, path, "externals", number, "files"), what=what)
-    names = [external.name for external in release.externals]
-    for name in sorted({name for name in names if names.count(name) > 1}):
+    for name in _twice(external.name for external in release.externals):
         yield Problem(where=_at(catalog, path, "externals"), what=f"the external {name!r} stands here twice")
+
+
+def _bazel(catalog: Catalog, recipe: Recipe, build: BazelBuild, path: Path) -> Iterator[Problem]:
+    accepted = SpecifierSet(build.enforced or "")
+    for version in build.versions:
+        where = _at(catalog, path, "bazel", "versions")
+        if version not in catalog.bazels:
+            yield Problem(where=where, what=f"toolchains/bazel.toml has no Bazel {version}")
+        if not accepted.contains(version):
+            yield Problem(where=where, what=f"Bazel {version} is outside the range {build.enforced!r} that is enforced")
+    for repository in build.repositories:
+        if not (catalog.templates / "repositories" / repository).is_dir():
+            what = f"there is no folder toolchains/templates/repositories/{repository}"
+            yield Problem(where=_at(catalog, path, "bazel", "repositories"), what=what)
+    named = {
+        "bazel.features": set(build.features),
+        "bazel.optional": set(build.optional.values()) - {""},
+        "bazel.configure.features": set(build.configure.features) if build.configure else set(),
+    }
+    for key, names in named.items():
+        for name in sorted(names - set(recipe.features)):
+            what = f"`{key}` names the feature {name!r}, which recipe.toml does not have"
+            yield Problem(where=_at(catalog, path, *key.split(".")), what=what)
+
+
+def _eras(catalog: Catalog, folder: Path, used: set[str]) -> Iterator[Problem]:
+    for path in sorted((folder / "eras").glob("*.toml")):
+        try:
+            data, _ = read_toml(path)
+        except DataError as error:
+            yield _told(catalog, error)
+            continue
+        if path.stem not in used:
+            yield Problem(where=_at(catalog, path), what="no release is of this era")
+        for key in data:
+            if key in _A_RELEASES_OWN:
+                yield Problem(where=_at(catalog, path, key), what=f"`{key}` is a release's own, not an era's")
+            elif key not in Release.model_fields:
+                yield Problem(where=_at(catalog, path, key), what=f"`{key}` is no known key")
+
+
+def _downloads(catalog: Catalog, recipe: Recipe, folder: Path, releases: list[Release]) -> Iterator[Problem]:
+    """What the releases' own build files download, and what stands in for it."""
+    known = {release.version: release for release in releases}
+    reached: dict[str, set[str]] = {}
+    for path in sorted((folder / "externals").glob("*.toml")):
+        try:
+            externals = load(Externals, path).externals
+        except DataError as error:
+            yield _told(catalog, error)
+            continue
+        if path.stem not in catalog.versions(recipe.name):
+            yield Problem(where=_at(catalog, path), what=f"there is no release {path.stem!r}")
+        for name in _twice(external.name for external in externals):
+            yield Problem(where=_at(catalog, path, "externals"), what=f"the external {name!r} stands here twice")
+        if path.stem in known:
+            names = {external.name for external in externals}
+            reached.setdefault(known[path.stem].era, set()).update(names)
+            yield from _optional(catalog, folder / f"{path.stem}.toml", names)
+    for era in sorted(set(reached) - {""}):
+        yield from _optional(catalog, folder / "eras" / f"{era}.toml", reached[era])
+    yield from _replacements(catalog, folder / "replacements.toml")
+
+
+def _optional(catalog: Catalog, path: Path, names: set[str]) -> Iterator[Problem]:
+    """What a release calls optional must be among its externals; what an era does, among those of its releases."""
+    own = read_toml(path)[0].get("bazel", {}).get("optional", {})
+    for name in sorted(set(own) - names):
+        what = f"no external is called {name!r} (externals/*.toml)"
+        yield Problem(where=_at(catalog, path, "bazel", "optional", name), what=what)
+
+
+def _replacements(catalog: Catalog, path: Path) -> Iterator[Problem]:
+    """A replacement may stand for what no release has yet, but for each pin there is one at most."""
+    if not path.is_file():
+        return
+    try:
+        found = load(Replacements, path)
+    except DataError as error:
+        yield _told(catalog, error)
+        return
+    for pin in _twice(f"{item.name} {item.replaces}" for item in found.replacements):
+        yield Problem(where=_at(catalog, path, "replacements"), what=f"two replacements stand for {pin}")
+    for sha256 in _twice(place.sha256 for place in found.places):
+        yield Problem(where=_at(catalog, path, "places"), what=f"places of {sha256} stand here twice")
+
+
+def _twice(names: Iterable[str]) -> list[str]:
+    seen = list(names)
+    return sorted({name for name in seen if seen.count(name) > 1})
 
 
 def _toolchains(catalog: Catalog) -> Iterator[Problem]:
