@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 from crosswheel.building.sources.starlark import Call, Reader
 from crosswheel.building.sources.starlark_values import UNKNOWN
 from crosswheel.errors import InputError
-from crosswheel.spec.models import External, Place
+from crosswheel.spec.models import External, Place, Source
 
 _TOPS = ("WORKSPACE", "WORKSPACE.bazel")
 
@@ -71,21 +71,18 @@ def read_workspace(tree: Path) -> Workspace:
         raise InputError("this tree has no WORKSPACE", where=str(tree), hint="give the top of an unpacked source")
     for name in tops:
         reader.read_file(name)
-    found: dict[str, External] = {}
+    found: dict[str, list[Source]] = {}
     left: list[Left] = [Left(path, "the tree does not have this file, which it loads", path) for path in reader.missing]
     for call in reader.calls:
-        one, why = _externals(call)
-        for external in one:
-            before = found.get(external.name)
-            if before and before.sha256 != external.sha256:
-                left.append(Left(external.name, f"declared again, with other bytes: {external.sha256}", call.where))
-                continue
-            found[external.name] = external
+        files, why = _files(call)
+        known = found.setdefault(_name(call), [])
+        known += [file for file in files if file.sha256 not in {item.sha256 for item in known}]
         left += [Left(_name(call), reason, call.where) for reason in why]
     for name, origin in dict.fromkeys((call.name, call.origin) for call in reader.others):
         left.append(Left(name, f"what this function of @{origin} declares is not read", f"@{origin}"))
     hashes = {path: hashlib.sha256(content).hexdigest() for path, content in reader.read.items()}
-    return Workspace(tuple(found.values()), tuple(dict.fromkeys(left)), hashes)
+    externals = [external for name, files in found.items() for external in _named(name, files)]
+    return Workspace(tuple(externals), tuple(dict.fromkeys(left)), hashes)
 
 
 def version_of(tree: Path) -> str | None:
@@ -106,7 +103,9 @@ def _declares(name: str, arguments: Mapping[str, Any]) -> bool:
     """Whether a call declares a repository that comes from elsewhere: it has a name, and says from where."""
     if not {"name", "repository"} & set(arguments):
         return False
-    return any(key in ("remote", "sha256_urls") or key.endswith(("sha256", "url", "urls")) for key in arguments)
+    return any(
+        key == "remote" or key.startswith("sha256_urls") or key.endswith(("sha256", "url", "urls")) for key in arguments
+    )
 
 
 def _name(call: Call) -> str:
@@ -114,29 +113,30 @@ def _name(call: Call) -> str:
     return name if isinstance(name, str) else "(a name that is not known)"
 
 
-def _externals(call: Call) -> tuple[list[External], list[str]]:
-    """The externals of one call; and why there are not more."""
-    name = _name(call)
+def _named(name: str, files: list[Source]) -> Iterator[External]:
+    """A repository of several files, or one that is declared several times with other bytes, has numbered names."""
+    for number, file in enumerate(files, start=1):
+        own = name if number == 1 else f"{name}.{number}"
+        yield External(name=own, file=file.file, sha256=file.sha256, places=file.places)
+
+
+def _files(call: Call) -> tuple[list[Source], list[str]]:
+    """The files of one call; and why there are not more."""
     if not isinstance(call.arguments.get("name", call.arguments.get("repository")), str):
         return [], [f"{call.name} has a name that only Bazel could tell"]
-    pairs, why = [], []
+    files, why = [], []
     for urls, sha256 in _pairs(call.arguments):
         addresses = [url for url in ([urls] if isinstance(urls, str) else urls or []) if isinstance(url, str)]
         if urls is UNKNOWN or sha256 is UNKNOWN:
             why.append(f"{call.name} has arguments that only Bazel could tell")
         elif not isinstance(sha256, str) or not _HASH.match(sha256):
-            why.append(
-                f"{call.name} pins no sha256: {', '.join(addresses) or call.arguments.get('remote', 'no address')}"
-            )
+            where = ", ".join(addresses) or call.arguments.get("remote", "no address")
+            why.append(f"{call.name} pins no sha256: {where}")
         elif not (places := _places(addresses)):
             why.append(f"{call.name} names a package registry that has no client here")
         else:
-            pairs.append((sha256, places, _file(addresses)))
-    found = []
-    for number, (sha256, places, file) in enumerate(pairs, start=1):
-        own = name if number == 1 else f"{name}.{number}"
-        found.append(External(name=own, file=file, sha256=sha256, places=places))
-    return found, why
+            files.append(Source(file=_file(addresses), sha256=sha256, places=places))
+    return files, why
 
 
 def _pairs(arguments: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
