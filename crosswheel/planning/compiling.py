@@ -14,6 +14,7 @@ from crosswheel.planning.backends import (
     Compilation,
     bazel,
     cmake,
+    meson,
     pep517,
 )
 from crosswheel.planning.fitting import NUMPY
@@ -45,6 +46,7 @@ from crosswheel.spec.catalog import Catalog
 _BACKENDS: Mapping[str, Backend] = {
     "bazel": bazel.compilation,
     "cmake": cmake.compilation,
+    "meson": meson.compilation,
     "pep517": pep517.compilation,
 }
 
@@ -125,12 +127,13 @@ def compile_step(
 
 def _roots(resolution: Resolution, catalog: Catalog) -> dict[str, Step]:
     arch = resolution.target.arch
-    numpy = resolution.release.needs.numpy is not None and resolution.numpy is None
+    # The headers of every Python's NumPy, so that all Pythons have one sysroot, and share what is compiled against it.
+    numpy = resolution.release.needs.numpy is not None
     return {
         "builder": builder_step(
             catalog, resolution.toolchain.name, arch, resolution.builder_from, resolution.recipe
         ),
-        "sysroot": sysroot_step(catalog, resolution.sysroot.name, arch, numpy=numpy),
+        "sysroot": sysroot_step(catalog, resolution.sysroot.name, arch, resolution.recipe, numpy=numpy),
     }
 
 

@@ -176,6 +176,7 @@ def prover(catalog: Catalog, store: Store, wheels: Path, tmp_path: Path) -> Prov
             check=check,
             tests=tests,
             timeout=timeout,
+            install=False,
             rules=RULES,
             built_here=True,
         )

@@ -91,6 +91,7 @@ def bench(tmp_path: Path) -> Bench:
         check="print('the check')\n",
         tests=2,
         timeout=1,
+        install=False,
         rules=RULES,
         built_here=True,
     )

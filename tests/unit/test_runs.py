@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -336,3 +336,71 @@ def test_very_long_lines_are_cut_and_counted() -> None:
     (line,) = cut(*([b"x" * 10_000] * 100), b"\n")
     assert len(line) < 5000 and line.endswith("… (996000 more)")
     assert cut(b"y" * 5000) == ["y" * 4000 + "… (1000 more)"]
+
+
+# --- memory that runs out, and caches ----------------------------------------------------------------------------------
+
+
+def killed_with_many_jobs(container: Container, log: Callable[[str], None]) -> int:
+    text = (build_of(container) / "machine/rc").read_text()
+    if "3 jobs" in text:
+        (build_of(container) / "half").write_text("done")
+        log("c++: fatal error: Killed signal terminated program cc1plus")
+        return 1
+    assert (build_of(container) / "half").is_file(), "the second try goes on in the same folder"
+    return leave_wheel(container, log)
+
+
+def test_a_compiler_killed_for_want_of_memory_is_tried_once_more_with_fewer_jobs(
+    tmp_path: Path, inputs: Mapping[str, Path]
+) -> None:
+    step = a_run(("configure",), ("make",))
+    log: list[str] = []
+    attempts: list[tuple[str, str]] = []
+
+    def act(container: Container, say: Callable[[str], None]) -> int:
+        attempts.append((container.argv[0], container.env["MAKEFLAGS"]))
+        return 0 if container.argv == ("configure",) else killed_with_many_jobs(container, say)
+
+    run_run(step, inputs, a_job(tmp_path, step.key, log), sandbox=Recorder(act))
+    assert attempts == [("configure", "-j3"), ("make", "-j3"), ("make", "-j1")]
+    assert "crosswheel: memory ran out with 3 jobs; once more with 1" in log
+
+
+def test_memory_that_runs_out_twice_is_a_failure_that_says_so(tmp_path: Path, inputs: Mapping[str, Path]) -> None:
+    def act(_container: Container, say: Callable[[str], None]) -> int:
+        say("c++: fatal error: Killed signal terminated program cc1plus")
+        return 1
+
+    step = a_run()
+    sandbox = Recorder(act)
+    with pytest.raises(StepError, match="memory ran out"):
+        run_run(step, inputs, a_job(tmp_path, step.key), sandbox=sandbox)
+    assert len(sandbox.asked) == 2
+
+
+def test_an_error_of_the_source_is_not_tried_again(tmp_path: Path, inputs: Mapping[str, Path]) -> None:
+    def act(_container: Container, say: Callable[[str], None]) -> int:
+        say("x.cc:1: error: expected ';'")
+        return 1
+
+    step = a_run()
+    sandbox = Recorder(act)
+    with pytest.raises(StepError):
+        run_run(step, inputs, a_job(tmp_path, step.key), sandbox=sandbox)
+    assert len(sandbox.asked) == 1
+
+
+def test_a_cache_outlives_the_step_and_is_in_no_key(tmp_path: Path, inputs: Mapping[str, Path]) -> None:
+    def act(container: Container, log: Callable[[str], None]) -> int:
+        cache = next(mount for mount in container.mounts if mount.target == "/cache")
+        assert cache.writable
+        (cache.source / "object").write_text("compiled")
+        return leave_wheel(container, log)
+
+    step = a_run()
+    cached = replace(step, caches={"bazel-0123": "/cache"})
+    assert cached.key == step.key
+    job = a_job(tmp_path, step.key)
+    run_run(cached, inputs, job, sandbox=Recorder(act))
+    assert (Store(job.settings.store).cache("bazel-0123") / "object").read_text() == "compiled"
