@@ -64,12 +64,9 @@ def wheel_step(
     )
 
 
-def built_numpy(resolution: Resolution, catalog: Catalog) -> WheelStep | None:
-    """NumPy's wheel for a release that needs it, for a Python whose distribution has none; None where it has one or
-    none is needed."""
-    if resolution.numpy is None:
-        return None
-    return wheel_step(resolution.numpy, catalog, {}, source_tree(resolution.numpy, catalog, {}))
+def built_numpy(numpy: Resolution, catalog: Catalog) -> WheelStep:
+    """The wheel of a NumPy of our own, which another wheel is compiled and tried with."""
+    return wheel_step(numpy, catalog, {}, source_tree(numpy, catalog, {}))
 
 
 def compile_step(
@@ -103,8 +100,8 @@ def compile_step(
     if resolution.bazel:
         inputs["bazel"] = fetch_step(resolution.bazel, name=f"Bazel {resolution.bazel.version}", executable=True)
         mounts["bazel"] = f"{TOOLS}/bazel"
-    numpy = built_numpy(resolution, catalog)
-    if numpy:
+    if resolution.numpy:
+        numpy = built_numpy(resolution.numpy, catalog)
         inputs["numpy"] = TreeStep(name="unpack NumPy", inputs={"archive": numpy})
         mounts["numpy"] = f"{REQUIRES}/{NUMPY}"
     for required in requirements(resolution):
@@ -174,5 +171,5 @@ def _environment(
         "_PYTHON_HOST_PLATFORM": f"linux-{resolution.target.arch}",
         "SOURCE_DATE_EPOCH": SOURCE_DATE_EPOCH,
         **more,
-        **resolution.release.env,
+        **{name: value.replace("{toolchain}", TOOLCHAIN) for name, value in resolution.release.env.items()},
     }

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from crosswheel.digest import Json
 from crosswheel.planning.compiling import built_numpy, wheel_step
-from crosswheel.planning.resolve import Resolution
+from crosswheel.planning.fitting import NUMPY
+from crosswheel.planning.resolve import Resolution, numpy_for
 from crosswheel.planning.roots import emulator_step, target_root_step
 from crosswheel.planning.sources import LocalSource, refuse_unknown, release_tree, source_tree
 from crosswheel.planning.steps import LocalStep, ProofStep, Step, TreeStep, WheelStep
@@ -56,7 +57,6 @@ def _proof_step(
     recipe = resolution.recipe
     policy = policy_for(resolution.target, resolution.sysroot, resolution.cpu, resolution.python)
     dumped: Mapping[str, Json] = policy.model_dump(mode="json")
-    numpy = built_numpy(resolution, catalog)
     return ProofStep(
         name=f"prove {recipe.name} {resolution.release.version} on {resolution.cpu.qemu}",
         inputs={
@@ -71,7 +71,7 @@ def _proof_step(
             ),
             "emulator": emulator_step(catalog),
             **trial_inputs(catalog, recipe, source, resolution.system, resolution.target.arch),
-            **({f"{CHECK_WHEEL}{numpy.name}": numpy} if numpy else {}),
+            **_tried_with(resolution.numpy, catalog),
         },
         policy=dumped,
         check=catalog.check_script(recipe),
@@ -81,6 +81,11 @@ def _proof_step(
         rules=rules,
         built_here=True,
     )
+
+
+def _tried_with(numpy: Resolution | None, catalog: Catalog) -> dict[str, Step]:
+    """The NumPy of our own with which a wheel is tried."""
+    return {f"{CHECK_WHEEL}{NUMPY}": built_numpy(numpy, catalog)} if numpy else {}
 
 
 def verification(
@@ -95,6 +100,7 @@ def verification(
 ) -> ProofStep:
     """The proof of a wheel from anywhere, with the check of the release that it is (``found``), if it is one."""
     recipe = found[0] if found else None
+    numpy = numpy_for(found[1], target, system, cpu.name, catalog) if found else None
     tree = release_tree(*found, system, catalog) if found else None
     policy = policy_for(target, catalog.sysroot(system.sysroot), cpu, system.python)
     local = LocalStep(name="take the wheel", path=wheel.path, sha256=wheel.sha256, folder=False)
@@ -108,9 +114,10 @@ def verification(
                 target.arch,
                 system.python,
                 recipe,
-                numpy=found is not None and found[1].needs.numpy is not None,
+                numpy=found is not None and found[1].needs.numpy is not None and numpy is None,
             ),
             "emulator": emulator_step(catalog),
+            **_tried_with(numpy, catalog),
             **(trial_inputs(catalog, recipe, tree, system, target.arch) if recipe and tree else {}),
         },
         policy=policy.model_dump(mode="json"),

@@ -95,7 +95,7 @@ def resolve(request: Request, catalog: Catalog) -> Resolution:
     features = _of_release(features, request, recipe, release, reasons)
     bazel = _bazel(request, recipe, release, catalog, reasons)
     output = _output(request, release, reasons)
-    numpy = _numpy(request, chosen, catalog) if chosen else None
+    numpy = numpy_for(chosen[0], target, chosen[1], request.cpu, catalog, request.builder_from) if chosen else None
     if request.builder_from and not _DIGEST.search(request.builder_from):
         reasons.append(f"--builder-from {request.builder_from} is no image by digest (IMAGE@sha256:…)")
     if reasons or chosen is None or cpu is None:
@@ -252,18 +252,20 @@ def _outside(version: str, enforced: str | None) -> bool:
         return True
 
 
-def _numpy(request: Request, chosen: Fit, catalog: Catalog) -> Resolution | None:
-    """The newest NumPy of our own that a release takes, where the distribution has none that it takes."""
-    release, system = chosen
+def numpy_for(
+    release: Release, target: Target, system: System, cpu: str | None, catalog: Catalog, builder_from: str | None = None
+) -> Resolution | None:
+    """The newest NumPy of our own that a release takes, where the distribution has none that it takes; None where it
+    has one, or the release needs none."""
     if not release.needs.numpy or distribution_numpy(release, system, catalog):
         return None
     wanted = Request(
         recipe=NUMPY,
-        target=request.target,
+        target=target.name,
         version=own_numpys(release, system, catalog)[0].version,
         python=system.python,
-        cpu=request.cpu,
-        builder_from=request.builder_from,
+        cpu=cpu,
+        builder_from=builder_from,
     )
     return resolve(wanted, catalog)
 
