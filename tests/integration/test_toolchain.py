@@ -3,6 +3,7 @@ the target, with each Bazel whose language of toolchains differs."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,29 +18,44 @@ from crosswheel.cli.settings import read_settings
 from crosswheel.planning.plan import plan
 from crosswheel.planning.resolve import Request, resolve
 from crosswheel.planning.steps import FilesStep, RenderedFile, RunStep, Step
+from crosswheel.planning.toolchains import BAZEL_CPU
 from crosswheel.proving.elf import ElfFacts, read_elf
 from crosswheel.spec.catalog import Catalog
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1200)]
 
+SUITE = """
+# Before 7, Bazel asks for a suite even where platforms choose. This one would build all for the host.
+cc_toolchain_suite(
+    name = "suite",
+    toolchains = {
+        "aarch64": "@crosswheel//platforms:cc-host",
+        "k8": "@crosswheel//platforms:cc-host",
+    },
+)
+"""
 WORKSPACE = Path(__file__).parent / "workspace"
 HOST_BIN = "bazel-out/host/bin/tensorflow"
 
 
 @dataclass(frozen=True)
 class Case:
-    """A target and a Bazel. ``host`` is where Bazel lays what it builds for the host."""
+    """A target and a Bazel. With ``platforms`` it is told of toolchains as later ones are; with ``native`` it is given
+    the flags that it gets for a target of the builder's architecture, where it builds every tool once."""
 
     target: str
     bazel: str
-    host: str = HOST_BIN
+    platforms: bool = False
+    native: bool = False
 
 
 CASES = {
     "crosstool, gcc 12": Case("rpi4", "0.17.2"),
     "starlark, gcc 12": Case("rpi4", "2.1.0"),
     "crosstool, gcc 10": Case("nanopi-m4", "0.17.2"),
-    "one configuration": Case("x86_64", "0.17.2"),
+    "one configuration": Case("x86_64", "0.17.2", native=True),
+    "platforms, gcc 12": Case("rpi4", "2.1.0", platforms=True),
+    "platforms of one architecture": Case("x86_64", "2.1.0", platforms=True),
 }
 TARGETS = ("//tensorflow:hello", "//tensorflow:python/_pywrap.so", "//tensorflow:libtensorflow_framework.so")
 
@@ -65,21 +81,24 @@ def build_step(catalog: Catalog, case: Case) -> RunStep:
         for path in sorted(WORKSPACE.rglob("*"))
         if path.is_file()
     }
+    if case.platforms:
+        files["suite/BUILD"] = RenderedFile(text=SUITE)
     inputs: Mapping[str, Step] = {
         **{role: run.inputs[role] for role in ("builder", "sysroot", "toolchain", "bazel")},
         "home": FilesStep(name="render home", files={".bazelrc": RenderedFile(text=bazelrc)}),
         "source": FilesStep(name="the workspace", files=files),
     }
-    outputs = [f"{folder}/{name}" for folder, name in _results(case)]
+    native = catalog.bazels[case.bazel].native if case.native else ()
+    host, target = _results(case)
     return replace(
         run,
         name=f"build the workspace with Bazel {case.bazel} for {case.target}",
         inputs=inputs,
         commands=(
-            ("bazel", "build", "-c", "opt", "--subcommands", *TARGETS),
+            ("bazel", "build", "-c", "opt", "--subcommands", *native, *TARGETS),
             ("mkdir", "-p", "/build/out/host", "/build/out/target"),
-            ("cp", "-L", *outputs[:2], "/build/out/host"),
-            ("cp", "-L", *outputs[2:], "/build/out/target"),
+            ("cp", "-L", *host, "/build/out/host"),
+            ("cp", "-L", *target, "/build/out/target"),
         ),
         mounts={role: place for role, place in run.mounts.items() if role in inputs},
         copies={role: place for role, place in run.copies.items() if role in inputs},
@@ -88,10 +107,14 @@ def build_step(catalog: Catalog, case: Case) -> RunStep:
     )
 
 
-def _results(case: Case) -> list[tuple[str, str]]:
+def _results(case: Case) -> tuple[list[str], list[str]]:
+    """Where Bazel leaves what is built for the host, and for the target."""
     library = "libtensorflow_framework.so"
-    host = [(case.host, name) for name in ("gen_math_ops_py_wrappers_cc", library)]
-    return [*host, *(("bazel-bin/tensorflow", name) for name in ("hello", "python/_pywrap.so", library))]
+    host = "bazel-bin/tensorflow" if case.native else HOST_BIN
+    return (
+        [f"{host}/{name}" for name in ("gen_math_ops_py_wrappers_cc", library)],
+        [f"bazel-bin/tensorflow/{name}" for name in ("hello", "python/_pywrap.so", library)],
+    )
 
 
 def made_by(step: RunStep, catalog: Catalog, folder: Path) -> tuple[Path, str]:
@@ -113,9 +136,25 @@ def elf(path: Path) -> ElfFacts:
     return read_elf(path.name, path.read_bytes())
 
 
+def told_of_platforms(data: Path, bazel: str) -> Catalog:
+    """The catalog, in which this Bazel chooses toolchains by platforms: from 7 on it does so by itself."""
+    path = data / "toolchains/bazel.toml"
+    before, version, after = path.read_text().partition(f'version = "{bazel}"\n')
+    own, following, others = after.partition("[[bazel]]")
+    assert own.count('style = "starlark"\n') == 1
+    assert "\nflags = " not in own
+    flags = (
+        'style = "platforms"\nflags = ["--incompatible_enable_cc_toolchain_resolution", "--crosstool_top=//suite"]\n'
+    )
+    path.write_text(before + version + own.replace('style = "starlark"\n', flags) + following + others)
+    return Catalog(data)
+
+
 @pytest.mark.parametrize("name", CASES)
-def test_host_and_target_are_not_confused(name: str, catalog: Catalog, tmp_path: Path) -> None:
+def test_host_and_target_are_not_confused(name: str, catalog: Catalog, data: Path, tmp_path: Path) -> None:
     case = CASES[name]
+    if case.platforms:
+        catalog = told_of_platforms(data, case.bazel)
     arch = catalog.target(case.target).arch
     out, log = made_by(build_step(catalog, case), catalog, tmp_path / "store")
     host = {path.name: elf(path) for path in (out / "host").iterdir()}
@@ -129,3 +168,8 @@ def test_host_and_target_are_not_confused(name: str, catalog: Catalog, tmp_path:
     assert {"$ORIGIN/", "$ORIGIN/.."} <= set(runpath)
     assert all(entry.startswith("$ORIGIN") for entry in runpath)
     assert "-march=native" not in log
+    compilers = dict.fromkeys(re.findall(r"^ *(/toolchain/\S+) .* -o bazel-out/([\w-]+)/", log, re.MULTILINE))
+    ours = {configuration for compiler, configuration in compilers if compiler == "/toolchain/bin/cc"}
+    theirs = {configuration for compiler, configuration in compilers if compiler == "/toolchain/host/bin/cc"}
+    assert ours == {f"{BAZEL_CPU[arch]}-opt"}
+    assert theirs == (set() if case.native else {"host"})
