@@ -25,12 +25,16 @@ def root_step(
     return RootStep(name=f"assemble {purpose}", inputs={"lock": resolved})
 
 
-def sysroot_step(catalog: Catalog, name: str, arch: Arch, *, numpy: bool = False) -> RootStep:
+def sysroot_step(
+    catalog: Catalog, name: str, arch: Arch, recipe: Recipe | None = None, *, numpy: bool = False
+) -> RootStep:
     """What a wheel is built against: with the headers of every Python of the distribution, so that all of them share
-    what is compiled against it; with ``numpy``, those of their NumPy as well."""
+    what is compiled against it; with ``numpy``, those of their NumPy as well; with those that ``recipe`` wants."""
     sysroot = catalog.sysroot(name)
-    lock = f"{name}-{DEB_ARCH[arch]}-development" + ("-numpy" if numpy else "")
-    packages = {*sysroot.development}
+    more = recipe.development if recipe else ()
+    lock = f"{name}-{DEB_ARCH[arch]}-development" + (f"-{recipe.name}" if recipe and more else "")
+    lock += "-numpy" if numpy else ""
+    packages = {*sysroot.development, *more}
     for python in sysroot.pythons.values():
         packages |= {*python.development, *((python.numpy,) if numpy and python.numpy else ())}
     return root_step(catalog, sysroot, arch, tuple(sorted(packages)), f"sysroot {name} {arch}", lock)
@@ -56,17 +60,23 @@ def target_root_step(
     catalog: Catalog, name: str, arch: Arch, python: str, recipe: Recipe | None = None, *, numpy: bool = False
 ) -> RootStep:
     """The root in which a wheel is tried: the target's runtime with one of its Pythons, and the packages that a
-    recipe's check needs."""
+    recipe's wheel and its check need."""
     sysroot = catalog.sysroot(name)
     own = sysroot.pythons[python]
     lock = f"{name}-{DEB_ARCH[arch]}-runtime" + (f"-{recipe.name}" if recipe else "")
     if python != next(iter(sysroot.pythons)):
         lock += f"-python{python}"
-    wanted = (*recipe.check.packages, *recipe.check.only.get(name, ())) if recipe else ()
+    wanted = _of_recipe(recipe, name) if recipe else ()
     packages = {*sysroot.runtime, *own.runtime, *wanted}
     if numpy and own.numpy:
         packages.add(own.numpy)
     return root_step(catalog, sysroot, arch, tuple(sorted(packages)), f"target root {name} {arch}", lock)
+
+
+def _of_recipe(recipe: Recipe, sysroot: str) -> tuple[str, ...]:
+    """The packages of a distribution that a recipe's wheel loads and its check needs."""
+    check = recipe.check
+    return (*recipe.runtime.get(sysroot, ()), *check.packages, *check.only.get(sysroot, ()))
 
 
 def emulator_step(catalog: Catalog) -> RootStep:

@@ -178,7 +178,12 @@ class Check(Model):
 
 class Recipe(Model):
     """A package that crosswheel can build. ``default`` is the release that is built where none is asked for and it
-    fits; without it, or where it does not fit, the newest that fits."""
+    fits; without it, or where it does not fit, the newest that fits.
+
+    ``builder`` are packages that its builds run. ``development`` are packages of the target's distribution that it is
+    built against; ``runtime`` are those whose libraries the wheel loads, by the distribution (a sysroot's name →
+    packages): their names follow the libraries' versions, and whoever installs the wheel installs them first.
+    """
 
     name: Name
     summary: str
@@ -188,6 +193,8 @@ class Recipe(Model):
     modules: tuple[str, ...] = Field(min_length=1)
     default: VersionText | None = None
     builder: tuple[str, ...] = ()
+    development: tuple[str, ...] = ()
+    runtime: dict[Name, tuple[str, ...]] = {}
     features: dict[Name, Feature] = {}
     check: Check
 
@@ -235,6 +242,13 @@ class BazelBuild(Model):
     outputs: dict[Name, BazelOutput] = {}
 
 
+class MesonBuild(Model):
+    """Meson's part of a release, where it has one: ``options`` of the package's ``meson_options.txt``, and how they
+    are set."""
+
+    options: dict[str, str] = {}
+
+
 class Fact(Model):
     """How sure a fact of a release is. ``grade``: A, read at the release's own commit; B, at another commit of the
     same release branch, or of upstream's main branch when it was cut; C, from another packager or from the wheels that
@@ -262,12 +276,13 @@ class Release(Model):
     that the release serves. ``tests`` is how many tests of the recipe's check must pass. ``requires`` are wheels for
     the builder's Python. ``externals`` are handed over as unpacked folders: to Bazel by ``--override_repository`` and
     to CMake by ``FETCHCONTENT_SOURCE_DIR_<NAME>``. What ``externals/<version>.toml`` has besides is laid into Bazel's
-    repository cache, so that the release's own rules unpack it. ``env`` is set for the build alone.
+    repository cache, so that the release's own rules unpack it. ``env`` is set for the build alone; ``{toolchain}`` stands there for the
+    folder of the rendered files.
     """
 
     version: VersionText
     era: str = ""
-    backend: Literal["bazel", "pep517", "cmake"]
+    backend: Literal["bazel", "pep517", "cmake", "meson"]
     python: Specifier
     source: Source
     tests: int = Field(gt=0)
@@ -275,6 +290,7 @@ class Release(Model):
     requires: tuple[Requirement, ...] = ()
     env: dict[str, str] = {}
     bazel: BazelBuild | None = None
+    meson: MesonBuild | None = None
     needs: Needs = Needs()
     facts: dict[str, Fact] = {}
     note: str = ""
@@ -283,6 +299,8 @@ class Release(Model):
     def _backend_data(self) -> Release:
         if (self.backend == "bazel") != (self.bazel is not None):
             raise ValueError('a [bazel] table goes with backend = "bazel", and only with it')
+        if self.meson is not None and self.backend != "meson":
+            raise ValueError('a [meson] table goes with backend = "meson" alone')
         return self
 
 
