@@ -17,68 +17,29 @@ from crosswheel.spec.catalog import Catalog
 
 if TYPE_CHECKING:
     from crosswheel.building.store import Store
-    from crosswheel.spec.models import Recipe, Release
+    from crosswheel.cli.listing import Listing
 
 
 @task(name="list", maybe="recipe", help={"recipe": "Show one recipe's releases.", "json": "Print JSON on stdout."})
 def list_task(_context: Context, recipe: str | None = None, json: bool = False) -> None:
     """Show recipes with their versions, targets and sysroots; or the releases of one RECIPE."""
-    catalog = Catalog(DATA)
-    if recipe is not None:
-        _list_recipe(catalog, recipe, as_json=json)
-    elif json:
-        print(jsonlib.dumps(_everything(catalog), indent=2))
+    from crosswheel.cli.listing import Listing
+
+    listing = Listing(Catalog(DATA), DATA / "docs" / "proofs")
+    if json:
+        found = listing.everything() if recipe is None else listing.recipe(listing.catalog.recipe(recipe))
+        print(jsonlib.dumps(found, indent=2))
+    elif recipe is not None:
+        _list_recipe(listing, recipe)
     else:
-        _list_everything(catalog)
+        _list_everything(listing)
 
 
-def _everything(catalog: Catalog) -> dict[str, object]:
-    return {
-        "recipes": [_recipe_json(catalog, catalog.recipe(name)) for name in catalog.recipe_names],
-        "targets": [catalog.target(name).model_dump(mode="json") for name in catalog.target_names],
-        "sysroots": [catalog.sysroot(name).model_dump(mode="json") for name in catalog.sysroot_names],
-        "cpus": [cpu.model_dump(mode="json") for cpu in catalog.cpus.values()],
-    }
-
-
-def _recipe_json(catalog: Catalog, recipe: Recipe) -> dict[str, object]:
-    return {
-        "name": recipe.name,
-        "aliases": list(recipe.aliases),
-        "summary": recipe.summary,
-        "features": {name: feature.summary for name, feature in recipe.features.items()},
-        "releases": [_release_json(release) for release in catalog.releases(recipe.name)],
-    }
-
-
-def _release_json(release: Release) -> dict[str, object]:
-    return {
-        "version": release.version,
-        "backend": release.backend,
-        "python": release.python,
-        "bazel": list(release.bazel.versions) if release.bazel else [],
-        "tests": release.tests,
-        "sha256": release.source.sha256,
-    }
-
-
-def _list_everything(catalog: Catalog) -> None:
+def _list_everything(listing: Listing) -> None:
     from crosswheel.cli.console import show_table
 
-    recipes = [catalog.recipe(name) for name in catalog.recipe_names]
-    show_table(
-        "Recipes",
-        ("recipe", "also", "versions", "what it is"),
-        [
-            (
-                recipe.name,
-                ", ".join(recipe.aliases),
-                ", ".join(release.version for release in catalog.releases(recipe.name)),
-                recipe.summary,
-            )
-            for recipe in recipes
-        ],
-    )
+    show_table(*listing.recipes_table())
+    catalog = listing.catalog
     targets = [catalog.target(name) for name in catalog.target_names]
     show_table(
         "Targets",
@@ -101,37 +62,19 @@ def _list_everything(catalog: Catalog) -> None:
     )
 
 
-def _list_recipe(catalog: Catalog, name: str, *, as_json: bool) -> None:
+def _list_recipe(listing: Listing, name: str) -> None:
     from crosswheel.cli.console import show_table
 
-    recipe = catalog.recipe(name)
-    if as_json:
-        print(jsonlib.dumps(_recipe_json(catalog, recipe), indent=2))
-        return
-    rows = [
-        (
-            release.version,
-            release.backend + (f" {', '.join(release.bazel.versions)}" if release.bazel else ""),
-            release.python,
-            ", ".join(_fitting(catalog, release)) or "none",
-            str(release.tests),
-        )
-        for release in catalog.releases(recipe.name)
-    ]
-    show_table(f"{recipe.name}: {recipe.summary}", ("version", "built by", "CPython", "targets", "tests"), rows)
+    recipe = listing.catalog.recipe(name)
+    show_table(*listing.recipe_table(recipe))
     for feature, data in sorted(recipe.features.items()):
-        print(f"--feature {feature}: {data.summary}" + (" (on by default)" if data.default else ""))
-
-
-def _fitting(catalog: Catalog, release: Release) -> list[str]:
-    from packaging.specifiers import SpecifierSet
-
-    served = SpecifierSet(release.python)
-    return [
-        name
-        for name in catalog.target_names
-        if any(served.contains(f"{system.python}.0") for system in catalog.target(name).systems)
-    ]
+        told = [
+            "on by default" if data.default else "",
+            f"releases {data.versions}" if data.versions else "",
+            f"{data.arches[0]} alone" if len(data.arches) == 1 else "",
+        ]
+        limits = ", ".join(word for word in told if word)
+        print(f"--feature {feature}: {data.summary}" + (f" ({limits})" if limits else ""))
 
 
 @task(help={"json": "Print JSON on stdout."})

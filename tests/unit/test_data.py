@@ -102,3 +102,52 @@ def test_an_alias_that_two_recipes_want(data: Path) -> None:
 def test_lines_of_keys(location: tuple[str | int, ...], line: int | None) -> None:
     text = 'name = "a"\n\n[table]\nkey = 1\n[[items]]\nx = 1\n[[items]]\nx = 2\ndotted.deep = 1\n'
     assert line_of(text, location) == line
+
+
+def test_eras_say_nothing_that_is_a_releases_own(data: Path) -> None:
+    eras = data / "recipes/tensorflow/eras"
+    change(eras / "1.12.toml", 'backend = "bazel"', 'version = "1.12"\nbackend = "bazel"\ncolour = 1')
+    (eras / "1.99.toml").write_text('backend = "bazel"\n')
+    (eras / "broken.toml").write_text("backend = \n")
+    problems = "\n".join(told(data))
+    assert "recipes/tensorflow/eras/1.12.toml:3: `version` is a release's own, not an era's" in problems
+    assert "recipes/tensorflow/eras/1.12.toml:5: `colour` is no known key" in problems
+    assert "recipes/tensorflow/eras/1.99.toml: no release is of this era" in problems
+    assert "recipes/tensorflow/eras/broken.toml:1: this file is no valid TOML" in problems
+
+
+def test_an_era_that_is_not_there(data: Path) -> None:
+    change(data / "recipes/tensorflow/1.13.2.toml", 'era = "1.13-2.0"', 'era = "1.13-1.15"')
+    assert any("there is no era '1.13-1.15'" in line for line in told(data))
+
+
+def test_a_bazel_that_the_release_itself_refuses(data: Path) -> None:
+    change(data / "recipes/tensorflow/1.13.2.toml", 'versions = ["0.20.0"', 'versions = ["2.1.0", "0.20.0"')
+    assert any("Bazel 2.1.0 is outside the range '>=0.19.0,<=0.21.0' that is enforced" in line for line in told(data))
+
+
+def test_features_that_no_recipe_has(data: Path) -> None:
+    change(data / "recipes/tensorflow/eras/1.12.toml", "xla = [", "quantum = [")
+    change(data / "recipes/tensorflow/eras/1.12.toml", 'llvm = "xla"', 'llvm = "xxl"')
+    problems = "\n".join(told(data))
+    assert "`bazel.features` names the feature 'quantum', which recipe.toml does not have" in problems
+    assert "`bazel.optional` names the feature 'xxl'" in problems
+
+
+def test_externals_and_what_is_optional_of_them(data: Path) -> None:
+    folder = data / "recipes/tensorflow"
+    text = (folder / "externals/1.5.0.toml").read_text()
+    (folder / "externals/0.1.0.toml").write_text(text)
+    (folder / "externals/1.5.0.toml").write_text(text + "\n" + text[text.index("[[externals]]") :])
+    change(folder / "1.5.0.toml", "[bazel.optional]", '[bazel.optional]\nnothing_of_the_kind = ""')
+    problems = "\n".join(told(data))
+    assert "recipes/tensorflow/externals/0.1.0.toml: there is no release '0.1.0'" in problems
+    assert "the external 'absl_py' stands here twice" in problems
+    assert "no external is called 'nothing_of_the_kind'" in problems
+
+
+def test_two_replacements_of_one_external(data: Path) -> None:
+    path = data / "recipes/tensorflow/replacements.toml"
+    text = path.read_text()
+    path.write_text(text + "\n" + text[text.rindex("[[replacements]]") :])
+    assert any("two replacements stand for" in line for line in told(data))
