@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from packaging.specifiers import SpecifierSet
 
+from crosswheel.errors import InputError
 from crosswheel.spec.catalog import Catalog
 from crosswheel.spec.models import Release, System, Target
 
@@ -94,3 +95,18 @@ def _elsewhere(release: Release, target: Target, catalog: Catalog) -> list[str]:
         if found:
             fits.append(f"{name} with CPython {found[1].python}")
     return [f"targets that {release.version} fits: {', '.join(fits)}"] if fits else []
+
+
+def unknown_externals(recipe: str, release: Release, target: Target, catalog: Catalog) -> InputError | None:
+    """The error for a release that can be planned and not built: Bazel has no network, and what the release's own build
+    files download is not known. None where it is."""
+    if catalog.knows_externals(recipe, release):
+        return None
+    known = [other for other in catalog.releases(recipe) if catalog.knows_externals(recipe, other)]
+    found = fitting(known, target.systems, catalog)
+    instead = f"; {found[0].version} with CPython {found[1].python} is the newest for {target.name}" if found else ""
+    return InputError(
+        f"{recipe} {release.version} can be planned, but not built",
+        why=f"what its own build files download is not known, and Bazel has no network{instead}",
+        hint=f"`./x recipe externals {recipe} --version {release.version} --source TREE` reads it from upstream's tree",
+    )

@@ -112,6 +112,13 @@ class Catalog:
         found_here = self._load(Externals, path).externals
         return tuple(_further(_replaced(item, instead), further) for item in found_here if item.name not in own)
 
+    def knows_externals(self, recipe: str, release: Release) -> bool:
+        """Whether it is known what the release's own build files download: always, where a package's ``setup.py``
+        calls Bazel or none is called; else if ``externals/<version>.toml`` is there."""
+        if release.bazel is None or not release.bazel.outputs:
+            return True
+        return (self.root / "recipes" / recipe / "externals" / f"{release.version}.toml").is_file()
+
     def check_script(self, recipe: Recipe) -> str:
         """The text of the script that runs on the emulated target."""
         return self._text(self.root / "recipes" / recipe.name / recipe.check.script)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from crosswheel.errors import InputError
-from crosswheel.planning.fitting import fitting, misfit
+from crosswheel.planning.fitting import fitting, misfit, unknown_externals
 from crosswheel.planning.plan import plan
 from crosswheel.planning.resolve import Request, Resolution, resolve
 from crosswheel.spec.catalog import Catalog
@@ -181,6 +181,18 @@ def test_a_feature_that_a_release_does_not_have(catalog: Catalog) -> None:
     assert "tensorflow 1.15.5 has no feature 'jemalloc'; releases <1.12 have it" in told
     assert "jemalloc" not in resolved(catalog, version="1.15.5", target="nanopi-m4").features
     assert "jemalloc" in resolved(catalog, version="1.11.0", target="nanopi-m4").features
+
+
+def test_a_release_of_unknown_externals_is_planned_and_not_built(catalog: Catalog) -> None:
+    target = catalog.target("rk3588")
+    error = unknown_externals("tensorflow", release(catalog, "2.20.0"), target, catalog)
+    assert error is not None and error.exit_code == 2
+    told = str(error)
+    assert "tensorflow 2.20.0 can be planned, but not built" in told
+    assert "2.14.0 with CPython 3.11 is the newest for rk3588" in told
+    assert "./x recipe externals tensorflow --version 2.20.0 --source TREE" in told
+    for recipe, version in (("tensorflow", "1.5.0"), ("dm-tree", "0.1.5"), ("wrapt", "1.16.0")):
+        assert unknown_externals(recipe, catalog.release(recipe, version), target, catalog) is None
 
 
 def test_a_refusal_takes_less_than_a_second() -> None:
