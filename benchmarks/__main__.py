@@ -25,8 +25,10 @@ from crosswheel.errors import CrosswheelError, InputError
 MEASUREMENTS = {
     "noop": "a build with nothing to do",
     "plan": "plans of everything that resolves",
+    "fetches": "externals, fetched at once against one by one",
     "sysroot": "a sysroot, cold against mmdebstrap and from the store",
     "overhead": "a build of dm-tree against the bare Bazel command",
+    "wrappers": "what a call of a compiler's wrapper costs",
     "emulated": "cross against emulated compilation",
 }
 """What can be measured, in this order. Each is the module of its name."""

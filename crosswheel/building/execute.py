@@ -11,7 +11,7 @@ import errno
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
@@ -22,13 +22,16 @@ from crosswheel.building.job import Cancelled, Job, Settings
 from crosswheel.building.sandbox import sandbox_for
 from crosswheel.building.store import Artefact, Building, Store, no_space, remove
 from crosswheel.errors import CrosswheelError, StepError
-from crosswheel.planning.steps import Step
+from crosswheel.planning.steps import FetchStep, Step
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
 PARALLEL = 4
-"""So many steps run at once."""
+"""So many steps run at once, besides those that fetch."""
+
+FETCHES = 8
+"""So many steps of the kind ``fetch`` run at once: they wait for servers more than they work."""
 
 ONE_AT_A_TIME = frozenset({"run", "proof"})
 """Kinds of steps that use the whole processor: one of them runs at a time."""
@@ -172,7 +175,7 @@ class _Execution:
         from concurrent.futures import ThreadPoolExecutor
 
         try:
-            with ThreadPoolExecutor(max_workers=PARALLEL) as pool:  # it waits for all steps at the end
+            with ThreadPoolExecutor(max_workers=PARALLEL + FETCHES) as pool:  # it waits for all steps at the end
                 try:
                     self._drive(todo, lambda step: pool.submit(self._make, step))
                 except BaseException:
@@ -195,8 +198,7 @@ class _Execution:
         while sorter.is_active():
             ready += [todo[key] for key in sorter.get_ready()]
             for step in list(ready):
-                busy = step.kind in ONE_AT_A_TIME and any(other.kind in ONE_AT_A_TIME for other in running.values())
-                if not busy and len(running) < PARALLEL:
+                if _may_start(step, running.values()):
                     ready.remove(step)
                     running[submit(step)] = step
             done, _ = wait(running, return_when=FIRST_COMPLETED)
@@ -229,7 +231,7 @@ class _Execution:
         if leftovers and step.kind in ONE_AT_A_TIME:
             self._sweep(step.key)
         for leftover in leftovers:
-            remove(leftover)
+            self._store.discard(leftover)
 
     def _run(self, step: Step) -> None:
         self._tell(self._listener.started, step)
@@ -303,6 +305,15 @@ class _Execution:
             return method(*arguments)
 
 
+def _may_start(step: Step, running: Iterable[Step]) -> bool:
+    kinds = [other.kind for other in running]
+    fetching = kinds.count(FetchStep.kind)
+    if step.kind == FetchStep.kind:
+        return fetching < FETCHES
+    busy = step.kind in ONE_AT_A_TIME and not ONE_AT_A_TIME.isdisjoint(kinds)
+    return not busy and len(kinds) - fetching < PARALLEL
+
+
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -323,8 +334,9 @@ def _explained(step: Step, error: Exception, store: Store, *, kept: bool) -> Cro
         commands = [f"`./x log {key}` shows the whole log"]
         if step.kind == "run":
             commands.append(
-                f"`./x shell {key}` opens its container" if kept else "with `--keep-failed`, `./x shell` opens its "
-                "container"
+                f"`./x shell {key}` opens its container"
+                if kept
+                else "with `--keep-failed`, `./x shell` opens its container"
             )
         error.hint = "\n".join([error.hint, "; ".join(commands) + "."]).lstrip("\n")
     return error

@@ -16,11 +16,13 @@ from typing import Any
 
 import pytest
 
-from crosswheel.building.execute import Result, execute
+from crosswheel.building.execute import FETCHES, PARALLEL, Result, execute
 from crosswheel.building.job import Cancelled, Job, Settings
 from crosswheel.building.store import Store
 from crosswheel.errors import CrosswheelError, FetchError, MachineError, StepError
-from crosswheel.planning.steps import FilesStep, RenderedFile, RunStep, Step, TreeStep
+from crosswheel.planning.steps import FetchStep, FilesStep, RenderedFile, RunStep, Step, TreeStep
+from crosswheel.spec.models import Place
+from tests.waiting import emptied
 
 pytestmark = [pytest.mark.unit, pytest.mark.timeout(60)]
 
@@ -37,9 +39,7 @@ def join(name: str, **inputs: Step) -> TreeStep:
 
 
 def heavy(name: str, **inputs: Step) -> RunStep:
-    return RunStep(
-        name=name, inputs=inputs, commands=((name,),), env={}, cwd="/", mounts={}, copies={}, outputs=()
-    )
+    return RunStep(name=name, inputs=inputs, commands=((name,),), env={}, cwd="/", mounts={}, copies={}, outputs=())
 
 
 class Told:
@@ -91,12 +91,12 @@ def run(
     sweep: Callable[[str], None] | None = None,
 ) -> Result:
     settings = Settings(store=root, keep_failed=keep_failed)
-    runners = {FilesStep: work, TreeStep: work, RunStep: work}
+    runners = {FilesStep: work, TreeStep: work, RunStep: work, FetchStep: work}
     return execute(goal, Store(root), settings, runners, told or Told(), sweep=sweep)
 
 
 def is_clean(root: Path) -> bool:
-    return not any((root / "tmp").iterdir())
+    return emptied(root / "tmp")
 
 
 # --- what runs -------------------------------------------------------------------------------------------------------
@@ -216,6 +216,33 @@ def test_commands_run_one_at_a_time_beside_the_rest(tmp_path: Path) -> None:
     assert [kind for kind, _ in runs] == ["started", "made"] * 3
 
 
+def fetch(name: str) -> FetchStep:
+    return FetchStep(name=name, file=name, sha256="0" * 64, places=(Place(uri=f"https://a.test/{name}"),))
+
+
+def test_fetching_waits_for_servers_and_has_a_limit_of_its_own(tmp_path: Path) -> None:
+    meeting = threading.Barrier(FETCHES + PARALLEL)
+    count = {"fetch": 0, "files": 0}
+    most = dict(count)
+    guard = threading.Lock()
+
+    def work(step: Step, inputs: Mapping[str, Path], job: Job) -> None:
+        if step.kind in count:
+            with guard:
+                count[step.kind] += 1
+                most[step.kind] = max(most[step.kind], count[step.kind])
+            if not step.name.startswith("later"):
+                meeting.wait(DEADLINE)  # breaks unless all of them are here
+            with guard:
+                count[step.kind] -= 1
+        write_name(step, inputs, job)
+
+    first = {f"f{n}": fetch(f"f{n}") for n in range(FETCHES)} | {f"l{n}": leaf(f"l{n}") for n in range(PARALLEL)}
+    later = {f"later{n}": fetch(f"later{n}") for n in range(FETCHES)} | {f"z{n}": leaf(f"later{n}") for n in range(9)}
+    run(join("top", **first, **later), tmp_path, work)
+    assert most == {"fetch": FETCHES, "files": PARALLEL}
+
+
 def test_the_listener_is_never_told_two_things_at_once(tmp_path: Path) -> None:
     class Careful(Told):
         inside = 0
@@ -318,10 +345,10 @@ def test_a_full_disk_is_said_to_be_one(tmp_path: Path) -> None:
 
 # --- two builds, one store -------------------------------------------------------------------------------------------
 
-DRIVER = '''
+DRIVER = """
 import sys, threading, time
 from pathlib import Path
-sys.path.insert(0, sys.argv[4])
+sys.path[:0] = [sys.argv[4], str(Path(sys.argv[4]).parents[1])]
 import test_execute as t
 from crosswheel.building import store as store_module
 
@@ -380,7 +407,7 @@ except KeyboardInterrupt:
     print("interrupted")
     sys.exit(130)
 print([(s.name, s.cached) for s in result.steps])
-'''
+"""
 
 
 class Process:

@@ -6,24 +6,31 @@ import hashlib
 import io
 import socket
 import stat
+import subprocess
+import sys
 import tarfile
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
+from crosswheel.building.execute import execute
 from crosswheel.building.job import Cancelled, Job, Settings
 from crosswheel.building.sources import fetch
+from crosswheel.building.sources.externals import run_repository_cache
 from crosswheel.building.sources.fetch import from_mirror, run_fetch
 from crosswheel.building.sources.places import PlaceError, http
 from crosswheel.building.sources.places.client import run_client
 from crosswheel.building.sources.places.debian import parse
 from crosswheel.building.sources.places.registries import npm_command
+from crosswheel.building.store import Store
+from crosswheel.cli.console import Screen
 from crosswheel.errors import FetchError, MachineError
-from crosswheel.planning.steps import FetchStep
+from crosswheel.planning.steps import FetchStep, RepositoryCacheStep
 from crosswheel.spec.models import Place
 
 pytestmark = pytest.mark.unit
@@ -217,6 +224,65 @@ def test_what_may_pass_is_tried_again(trouble: int | Callable[..., None], server
     assert server.asked == ["/src"] * 3
 
 
+def test_a_download_that_is_cut_off_is_never_half_used(server: Server, tmp_path: Path) -> None:
+    goal = RepositoryCacheStep(name="lay out", inputs={"a": step(server.give("/src", truncated))})
+    settings = Settings(store=tmp_path / "store")
+
+    def build() -> Path:
+        made = {FetchStep: partial(run_fetch, archives={}), RepositoryCacheStep: run_repository_cache}
+        with Screen(quiet=True) as screen:
+            result = execute(goal, Store(settings.store), settings, made, screen, sweep=lambda _key: None)
+        return result.artefacts[goal.key].path
+
+    with pytest.raises(FetchError, match=r"the body is cut off: 400 of 11,000 bytes came \(3 attempts\)"):
+        build()
+    whole = [path for path in settings.store.rglob("*") if path.is_file() and path.name.startswith("src")]
+    assert whole == []
+    server.give("/src", truncated, DATA)  # the next build: cut off once more, then whole
+    assert (build() / "content_addressable/sha256" / SHA / "file").read_bytes() == DATA
+
+
+def test_a_build_that_is_killed_in_a_download_leaves_nothing_that_is_used(server: Server, tmp_path: Path) -> None:
+    sent = threading.Event()
+
+    def slow(handler: BaseHTTPRequestHandler) -> None:
+        truncated(handler)
+        handler.wfile.flush()
+        sent.set()
+        threading.Event().wait(20)
+
+    place = server.give("/src", slow, DATA)
+    root = tmp_path / "store"
+    child = subprocess.Popen([sys.executable, "-c", KILLED, str(root), place, SHA], cwd=Path(__file__).parents[2])
+    assert sent.wait(20)
+    child.kill()
+    child.wait()
+    made = {FetchStep: partial(run_fetch, archives={})}
+    goal = step(place)
+    with Screen(quiet=True) as screen:
+        result = execute(goal, Store(root), Settings(store=root), made, screen, sweep=lambda _key: None)
+    assert (result.artefacts[goal.key].path / "src-1.0.tar.gz").read_bytes() == DATA
+    assert list((root / "tmp").iterdir()) == []
+
+
+KILLED = """
+import sys
+from functools import partial
+from pathlib import Path
+from crosswheel.building.execute import execute
+from crosswheel.building.job import Settings
+from crosswheel.building.sources.fetch import run_fetch
+from crosswheel.building.store import Store
+from crosswheel.cli.console import Screen
+from crosswheel.planning.steps import FetchStep
+from crosswheel.spec.models import Place
+root, place, sha256 = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+goal = FetchStep(name="fetch src", file="src-1.0.tar.gz", sha256=sha256, places=(Place(uri=place),))
+with Screen(quiet=True) as screen:
+    execute(goal, Store(root), Settings(store=root), {FetchStep: partial(run_fetch, archives={})}, screen)
+"""
+
+
 def test_what_will_not_pass_is_not_tried_again(server: Server, tmp_path: Path) -> None:
     Run(tmp_path).fails(step(server.give("/gone", 410)))
     assert server.asked == ["/gone"]
@@ -328,9 +394,7 @@ def zip_file(content: bytes) -> bytes:
 @pytest.mark.parametrize("pack", [npm_tarball, zip_file])
 def test_a_member_is_taken_out(pack: Callable[[bytes], bytes], server: Server, tmp_path: Path) -> None:
     package = pack(DATA)
-    place = Place(
-        uri=server.give("/p.tgz", package), sha256=hashlib.sha256(package).hexdigest(), member="package/tool"
-    )
+    place = Place(uri=server.give("/p.tgz", package), sha256=hashlib.sha256(package).hexdigest(), member="package/tool")
     run = Run(tmp_path)
     assert run(step(place, file="tool")).read_bytes() == DATA
     assert run.kept() == []
@@ -485,9 +549,7 @@ def test_pip_takes_the_file_that_the_index_lists_with_the_hash(
     assert f"the index lists a.whl with the sha256 {'1' * 64}, not {'2' * 64}" in why
 
 
-def test_npm_is_the_one_on_the_path_else_the_one_of_the_store(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_npm_is_the_one_on_the_path_else_the_one_of_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     npm = tmp_path / "bin/npm"
     npm.parent.mkdir()
     npm.write_text("#!/bin/sh\n")
