@@ -18,6 +18,7 @@ import fcntl
 import json
 import os
 import shutil
+import subprocess
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -188,7 +189,7 @@ class Store:
         """Makes the folder the artefact, in one rename. The caller holds the key's lock."""
         from importlib.metadata import version
 
-        remove(building.work)
+        self.discard(building.work) if step.kind == "run" else remove(building.work)
         listed = manifest.seal(building.out)
         meta = Meta(
             name=step.name,
@@ -215,6 +216,24 @@ class Store:
         target = self.made("failed") / building.key
         remove(target)
         return building.folder.rename(target)
+
+    def discard(self, path: Path) -> None:
+        """Removes a folder without making anybody wait: what Bazel leaves are a hundred thousand files, and minutes.
+        It leaves its place in one move; a process of its own removes it, even where folders are not writable. What a
+        machine that stops leaves of it is a leftover of ``tmp/`` like any other."""
+        if not path.is_dir() or path.is_symlink():
+            remove(path)
+            return
+        grave = tempfile.mkdtemp(prefix="removed.", dir=self.made("tmp"))
+        path.rename(Path(grave, "discarded"))
+        script = 'chmod -R u+rwX "$1"; exec rm -rf -- "$1"'
+        subprocess.Popen(
+            ("sh", "-c", script, "sh", grave),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
 
     # --- locks -----------------------------------------------------------------------------------------------------
 
@@ -376,15 +395,21 @@ def no_space(store: Store, why: str) -> MachineError:
 
 
 def remove(path: Path) -> None:
-    """Removes a file or a folder, if it is there, even where folders in it are not writable (Bazel makes such)."""
+    """Removes a file or a folder, if it is there, even where folders in it are not writable (Bazel makes such), and
+    where another process removes it, too."""
     if path.is_symlink() or not path.is_dir():
         path.unlink(missing_ok=True)
         return
     try:
-        shutil.rmtree(path)
+        shutil.rmtree(path, onerror=_unless_gone)
     except PermissionError:
         path.chmod(0o700)
         for folder, _, _ in os.walk(path):
             for name in (entry.path for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False)):
                 Path(name).chmod(0o700)
-        shutil.rmtree(path)
+        shutil.rmtree(path, onerror=_unless_gone)
+
+
+def _unless_gone(_function: object, _path: str, problem: tuple[type[BaseException], BaseException, object]) -> None:
+    if not isinstance(problem[1], FileNotFoundError):
+        raise problem[1]

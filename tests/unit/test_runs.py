@@ -338,7 +338,7 @@ def test_very_long_lines_are_cut_and_counted() -> None:
     assert cut(b"y" * 5000) == ["y" * 4000 + "… (1000 more)"]
 
 
-# --- memory that runs out, and caches ----------------------------------------------------------------------------------
+# --- memory that runs out, and caches
 
 
 def killed_with_many_jobs(container: Container, log: Callable[[str], None]) -> int:

@@ -183,10 +183,8 @@ def test_two_pythons_share_a_cache_and_two_processors_do_not(catalog: Catalog, d
 
 
 def test_an_era_holds_where_the_release_says_nothing_else(data: Path) -> None:
-    folder = data / "recipes/tensorflow"
-    (folder / "1.5.0.toml").write_text(
-        (folder / "1.5.0.toml").read_text().replace("[needs]", "[bazel.configure.answers]\nTF_NEED_MPI = '1'\n\n[needs]")
-    )
+    path = data / "recipes/tensorflow/1.5.0.toml"
+    path.write_text(path.read_text() + "\n[bazel.configure.answers]\nTF_NEED_MPI = '1'\n")
     build = Catalog(data).release("tensorflow", "1.5.0").bazel
     assert build is not None and build.configure is not None
     assert build.configure.answers["TF_NEED_MPI"] == "1"
