@@ -10,6 +10,7 @@ import pytest
 from invoke.exceptions import ParseError
 from invoke.parser import Parser
 from invoke.program import Program
+from packaging.version import Version
 
 from crosswheel.cli import ns
 from crosswheel.cli.settings import UserSettings
@@ -176,11 +177,21 @@ def table(page: Path, heading: str) -> list[list[str]]:
     return [[cell.strip() for cell in row] for row in rows[2:]]
 
 
+MANY = 12
+"""From how many releases on the README counts them."""
+
+
 def test_the_readmes_recipes_are_the_catalogs(catalog: Catalog) -> None:
     for row, name in zip(table(ROOT / "README.md", "Recipes"), catalog.recipe_names, strict=True):
         recipe, releases = catalog.recipe(name), catalog.releases(name)
         assert row[0] == name
         assert row[1] == ", ".join(recipe.aliases)
+        if len(releases) >= MANY:
+            assert row[2] == f"{len(releases)} releases, {releases[-1].version} to {releases[0].version}"
+            used = {version for release in releases if release.bazel for version in release.bazel.versions}
+            ordered = sorted(used, key=Version)
+            assert row[3] == f"Bazel {ordered[0]} to {ordered[-1]}"
+            continue
         assert row[2] == ", ".join(release.version for release in releases)
         built = [
             f"Bazel {' or '.join(release.bazel.versions)}" if release.bazel else release.backend for release in releases
