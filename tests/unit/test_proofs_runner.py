@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -132,6 +132,56 @@ def test_a_wheel_that_passes(bench: Bench) -> None:
     assert (places["/check"].source / "check.py").read_text() == "print('the check')\n"
     assert not any(mount.writable for mount in tried.mounts)
     assert any(line.startswith("passed: quick") for line in bench.lines)
+
+
+PIP = "pip-1-py3-none-any.whl"
+
+
+@pytest.fixture
+def installing(bench: Bench, tmp_path: Path) -> Bench:
+    """The bench with a check that lets the target's pip install the wheel."""
+    (tmp_path / "pip").mkdir()
+    (tmp_path / "pip" / PIP).write_text("pip")
+    role = f"check wheel {PIP}"
+    step = replace(bench.step, install=True, inputs={**bench.step.inputs, role: given(role)})
+    return replace(bench, step=step, inputs={**bench.inputs, role: tmp_path / "pip"})
+
+
+def test_the_targets_pip_installs_the_wheel_and_the_check_sees_what_it_installed(installing: Bench) -> None:
+    def work(out: Path, log: Callable[[str], None], cancelled: threading.Event) -> int:
+        if out.name == "site":
+            (out / "installed").write_text("by pip")
+            return 0
+        assert (out.parent / "site/installed").read_text() == "by pip"
+        return passes(out, log, cancelled)
+
+    sandbox = FakeSandbox(work)
+    assert installing.prove(sandbox).passed
+    _, installed, checked = sandbox.seen
+    wheels = next(mount.source for mount in installed.mounts if mount.target == "/wheels")
+    assert {PIP, next(installing.inputs["wheel"].glob("*.whl")).name} == {path.name for path in wheels.iterdir()}
+    assert "install" in installed.argv
+    assert checked.env["PYTHONPATH"].startswith("/site/lib/python3.11/site-packages:")
+    assert not any(mount.target.startswith("/wheels") for mount in checked.mounts)
+
+
+def test_a_wheel_that_the_targets_pip_refuses_fails_and_no_check_runs(installing: Bench) -> None:
+    def work(_: Path, log: Callable[[str], None], __: object) -> int:
+        log("ERROR: tf.whl is not a supported wheel on this platform.")
+        return 1
+
+    sandbox = FakeSandbox(work)
+    proof = installing.prove(sandbox)
+    assert not proof.passed
+    assert proof.findings[-1].message.startswith("the installation by the target's pip ended with status 1")
+    assert "not a supported wheel" in proof.findings[-1].hint
+    assert len(sandbox.seen) == 2
+
+
+def test_a_check_that_installs_needs_pip(bench: Bench) -> None:
+    step = replace(bench.step, install=True)
+    with pytest.raises(StepError, match="no wheel of pip"):
+        replace(bench, step=step).prove(FakeSandbox(passes))
 
 
 def test_a_wheel_that_fails_is_a_result(bench: Bench) -> None:

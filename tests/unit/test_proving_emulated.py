@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from wheel_writer import NAME, POLICY, SONAMES, good_files, write_wheel
 
-from crosswheel.proving.emulate import CheckSpec, EmulatedRun, RunOutcome, emulated_run, judge_run
+from crosswheel.proving.emulate import CheckSpec, EmulatedRun, RunOutcome, emulated_run, installing_run, judge_run
 from crosswheel.proving.findings import Finding, Severity
 from crosswheel.proving.prove import prove
 
@@ -134,3 +135,34 @@ def test_without_a_check_it_is_said_that_nothing_ran(tmp_path: Path) -> None:
     assert proof.passed
     assert proof.findings[-1].severity is Severity.NOT_PROVEN
     assert proof.run is None
+
+
+# --- a wheel that the target's pip installs
+
+
+PIP = "pip-20.3.4-py2.py3-none-any.whl"
+
+
+def test_the_targets_pip_installs_from_the_given_files_alone() -> None:
+    check = CheckSpec(script="", tests=1, timeout=9, wheels=(PIP, "six.whl"), install=True)
+    run = installing_run(POLICY, check, "tf.whl")
+    assert run is not None and run.installs
+    assert run.argv[:4] == ("/emulator/qemu-aarch64-static", "-cpu", "cortex-a72", "/usr/bin/python3.11")
+    assert run.argv[run.argv.index("install") - 1] == f"/wheels/{PIP}/pip"
+    assert {"--no-index", "--find-links=/wheels", "--prefix=/site"} <= set(run.argv)
+    assert run.argv[-1] == "/wheels/tf.whl"
+    folders = emulated_run(POLICY, check).env["PYTHONPATH"].split(":")
+    assert "/site/lib/python3.11/site-packages" in folders
+    assert not any("six" in folder for folder in folders)
+
+
+def test_without_pip_nothing_can_be_installed() -> None:
+    assert installing_run(POLICY, CheckSpec(script="", tests=1, timeout=9, install=True), "tf.whl") is None
+
+
+def test_an_installation_that_fails_is_told_as_one() -> None:
+    refused = replace(outcome(status=1, lines=("ERROR: no matching distribution for numpy",)), what="the installation")
+    finding = judged(refused)
+    assert finding.severity is Severity.FAIL
+    assert finding.message.startswith("the installation ended with status 1")
+    assert "numpy" in finding.hint
