@@ -14,6 +14,8 @@ from invoke.exceptions import Exit
 
 from crosswheel.cli.asking import Asked, package_task
 from crosswheel.cli.settings import DATA, read_settings
+from crosswheel.errors import InputError
+from crosswheel.planning.fitting import unknown_externals
 from crosswheel.planning.plan import Plan, plan
 from crosswheel.planning.resolve import resolve
 from crosswheel.planning.steps import Step
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from crosswheel.building.execute import Result
     from crosswheel.building.job import Settings
     from crosswheel.building.store import Store
+    from crosswheel.building.wheelhouse import Wheelhouse
+    from crosswheel.proving.prove import Proof
 
 
 @package_task(
@@ -35,6 +39,7 @@ if TYPE_CHECKING:
         "mirror": "A folder or URL that holds sources by sha256, asked first.",
         "offline": "Ask nothing but the mirror.",
         "keep-failed": "Keep the folder of a failed step, for `./x shell KEY`.",
+        "with-dependencies": "Lay all that the wheel requires beside it, in a wheelhouse that pip installs from.",
         "json": "Print one JSON object on stdout, and nothing else there.",
     },
 )
@@ -48,6 +53,7 @@ def build(
     mirror: str | None = None,
     offline: bool = False,
     keep_failed: bool = False,
+    with_dependencies: bool = False,
     json: bool = False,
 ) -> None:
     """Build a package into a wheel for a target, and prove that it fits.
@@ -68,9 +74,20 @@ def build(
     )
     catalog = Catalog(DATA)
     planned = make_plan(catalog, asked)
+    if error := _unknown_externals(planned, catalog):
+        raise error
     store = Store(settings.store)
     result = execute_all((planned.proof, planned.wheel), catalog, store, settings, quiet=json)
-    _release(planned, result, store, Path(out), began, as_json=json)
+    released, proof = _release(planned, result, store, Path(out))
+    house = None
+    if with_dependencies and proof.passed:
+        from crosswheel.cli.dependencies import make_wheelhouse
+
+        path = result.artefacts[planned.proof.key].path / "proof.json"
+        house = make_wheelhouse(planned, released, path, asked, catalog, store, settings, quiet=json)
+    _tell(released, proof, house, result, time.monotonic() - began, as_json=json)
+    if not proof.passed or (house and house.missing):
+        raise Exit(code=1)
 
 
 def make_plan(catalog: Catalog, asked: Asked) -> Plan:
@@ -78,6 +95,11 @@ def make_plan(catalog: Catalog, asked: Asked) -> Plan:
     from crosswheel.proving.prove import RULES
 
     return plan(resolve(asked.request, catalog), catalog, rules=RULES, sources=asked.sources)
+
+
+def _unknown_externals(planned: Plan, catalog: Catalog) -> InputError | None:
+    chosen = planned.resolution
+    return unknown_externals(chosen.recipe.name, chosen.release, chosen.target, catalog)
 
 
 def execute_all(goals: Sequence[Step], catalog: Catalog, store: Store, settings: Settings, *, quiet: bool) -> Result:
@@ -101,10 +123,9 @@ def execute_all(goals: Sequence[Step], catalog: Catalog, store: Store, settings:
         return execute(goals, store, settings, runners(catalog, settings), screen)
 
 
-def _release(planned: Plan, result: Result, store: Store, out: Path, began: float, *, as_json: bool) -> None:
+def _release(planned: Plan, result: Result, store: Store, out: Path) -> tuple[Path, Proof]:
+    """The released wheel, or the failed one, and its proof."""
     from crosswheel.building.release import build_record, release
-    from crosswheel.cli.console import show_proof
-    from crosswheel.digest import sha256_file
     from crosswheel.proving.prove import Proof
 
     proof_path = result.artefacts[planned.proof.key].path / "proof.json"
@@ -114,20 +135,31 @@ def _release(planned: Plan, result: Result, store: Store, out: Path, began: floa
     if planned.resolution.cpu.name != planned.resolution.target.cpu:
         folder = f"{folder}/{planned.resolution.cpu.name}"
     record = build_record(planned, store)
-    released = release(wheel, proof_path, record, passed=proof.passed, out=out, folder=folder)
-    if as_json:
-        answer = {
-            "wheel": str(released),
-            "sha256": sha256_file(released),
-            "seconds": round(time.monotonic() - began, 3),
-            "proof": proof.as_json(),
-            "steps": [_step_json(item) for item in result.steps],
-        }
-        print(json.dumps(answer, indent=2))
-    else:
-        show_proof(proof, released, seconds=time.monotonic() - began)
-    if not proof.passed:
-        raise Exit(code=1)
+    return release(wheel, proof_path, record, passed=proof.passed, out=out, folder=folder), proof
+
+
+def _tell(
+    released: Path, proof: Proof, house: Wheelhouse | None, result: Result, seconds: float, *, as_json: bool
+) -> None:
+    from crosswheel.cli.console import show_proof
+    from crosswheel.digest import sha256_file
+
+    if not as_json:
+        show_proof(proof, released, seconds=seconds)
+        if house:
+            from crosswheel.cli.dependencies import show_wheelhouse
+
+            show_wheelhouse(house)
+        return
+    answer = {
+        "wheel": str(released),
+        "sha256": sha256_file(released),
+        "seconds": round(seconds, 3),
+        "proof": proof.as_json(),
+        "steps": [_step_json(item) for item in result.steps],
+        **({"wheelhouse": {"folder": str(house.folder), **house.entry}} if house else {}),
+    }
+    print(json.dumps(answer, indent=2))
 
 
 def _step_json(item: Any) -> Mapping[str, object]:
@@ -152,6 +184,8 @@ def plan_task(_context: Context, asked: Asked, json: bool = False) -> None:
         print_json(plan_json(planned, store))
     else:
         _show_plan(planned, store)
+        if error := _unknown_externals(planned, catalog):
+            print(f"{error.what}: {error.why}.")
 
 
 def print_json(value: object) -> None:

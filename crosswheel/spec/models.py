@@ -276,8 +276,8 @@ class Release(Model):
     that the release serves. ``tests`` is how many tests of the recipe's check must pass. ``requires`` are wheels for
     the builder's Python. ``externals`` are handed over as unpacked folders: to Bazel by ``--override_repository`` and
     to CMake by ``FETCHCONTENT_SOURCE_DIR_<NAME>``. What ``externals/<version>.toml`` has besides is laid into Bazel's
-    repository cache, so that the release's own rules unpack it. ``env`` is set for the build alone; ``{toolchain}`` stands there for the
-    folder of the rendered files.
+    repository cache, so that the release's own rules unpack it. ``env`` is set for the build alone;
+    ``{toolchain}`` stands there for the folder of the rendered files.
     """
 
     version: VersionText

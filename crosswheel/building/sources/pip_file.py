@@ -30,7 +30,7 @@ from pip._internal.network.utils import HEADERS, raise_for_status, response_chun
 ATTEMPTS = 3
 
 
-class _Pages(logging.Handler):
+class Pages(logging.Handler):
     """Keeps what pip says about index pages that it could not get: it goes on without a word otherwise."""
 
     def __init__(self) -> None:
@@ -51,11 +51,11 @@ class FileCommand(DownloadCommand):
         name, version, filename, sha256, dest = args
         session = self.get_default_session(options)
         finder = self._build_package_finder(options=options, session=session)
-        pages = _Pages()
+        pages = Pages()
         logger = logging.getLogger("pip._internal.index.collector")
         logger.addHandler(pages)
         logger.setLevel(logging.DEBUG)
-        links = list(_links(finder._link_collector, name))
+        links = list(links_of(finder._link_collector, name))
         wanted = _wanted(links, filename, sha256)
         if not wanted:
             _say(_not_listed(links, name, version, filename, sha256))
@@ -64,7 +64,7 @@ class FileCommand(DownloadCommand):
         return _first(wanted, session, sha256, Path(dest))
 
 
-def _links(collector: Any, name: str) -> Iterator[Any]:
+def links_of(collector: Any, name: str) -> Iterator[Any]:
     """Every file that the configured places list for a project, whatever its format or platform."""
 
     def on_page(page: Any) -> Iterable[Any]:
@@ -82,12 +82,12 @@ def _links(collector: Any, name: str) -> Iterator[Any]:
 
 def _wanted(links: list[Any], filename: str, sha256: str) -> list[Any]:
     """By the hash that the index lists; else by name, where the index does not say that it has another hash."""
-    by_hash = [link for link in links if _listed_sha256(link) == sha256]
-    by_name = [link for link in links if link.filename == filename and _listed_sha256(link) is None]
+    by_hash = [link for link in links if listed_sha256(link) == sha256]
+    by_name = [link for link in links if link.filename == filename and listed_sha256(link) is None]
     return by_hash + by_name
 
 
-def _listed_sha256(link: Any) -> str | None:
+def listed_sha256(link: Any) -> str | None:
     return link.hash if link.hash_name == "sha256" else None
 
 
