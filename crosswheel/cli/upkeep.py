@@ -115,7 +115,8 @@ def toolchain(
         "action": "`check`: say which patches apply to which release. `refresh`: rewrite one from an edited tree.",
         "recipe": "One recipe (default: all).",
         "version": "One release (default: all that the series names).",
-        "source": "check: NAME=PATH of an unpacked upstream tree, instead of fetching it.",
+        "source": "check: NAME=FOLDER of a tree, or VERSION=PATH of upstream's own (archive, folder or REPO@COMMIT).",
+        "record": "check: keep in patches/RECIPE/checked.toml on which of the given versions all patches apply.",
         "patch": "refresh: the patch's file name.",
         "pristine": "refresh: the tree as upstream has it (with the patches before this one).",
         "edited": "refresh: the same tree as it shall be.",
@@ -127,6 +128,7 @@ def patches(
     recipe: str | None = None,
     version: str | None = None,
     source: Sequence[str] = (),
+    record: bool = False,
     patch: str | None = None,
     pristine: str | None = None,
     edited: str | None = None,
@@ -136,7 +138,7 @@ def patches(
 
     catalog = Catalog(DATA)
     if action == "check":
-        if not check_patches(catalog, read_settings(), recipe, version, source):
+        if not check_patches(catalog, read_settings(), recipe, version, source, record):
             raise Exit(code=2)
     elif action == "refresh":
         if not (recipe and patch and pristine and edited):

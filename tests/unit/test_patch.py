@@ -12,7 +12,8 @@ import pytest
 
 from crosswheel.building.job import Cancelled, Job, Settings
 from crosswheel.building.sources.applying import apply_patch, most_alike, touched
-from crosswheel.building.sources.patch import PatchVerdict, check_series, refresh, run_tree
+from crosswheel.building.sources.checking import PatchVerdict, check_series
+from crosswheel.building.sources.patch import refresh, run_tree
 from crosswheel.building.sources.unpack import TIME
 from crosswheel.digest import sha256_tree
 from crosswheel.errors import DataError, InputError, MachineError, StepError

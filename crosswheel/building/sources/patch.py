@@ -1,4 +1,4 @@
-"""Patch series: applied to a source tree, checked against many versions, rewritten from an edited tree."""
+"""Patch series: applied to a source tree, rewritten from an edited tree. See ``checking`` for many versions."""
 
 from __future__ import annotations
 
@@ -7,26 +7,15 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import Literal
-
-from packaging.specifiers import SpecifierSet
 
 from crosswheel.building.job import Cancelled, Job
-from crosswheel.building.sources.applying import Applied, apply_patch, run_git, touched
+from crosswheel.building.sources.applying import apply_patch, run_git
 from crosswheel.building.sources.archives import kind_of_archive
 from crosswheel.building.sources.unpack import normalise, unpack
 from crosswheel.errors import DataError, InputError, StepError
 from crosswheel.planning.steps import PatchText, TreeStep
-from crosswheel.spec.models import Patch, Series, When
-
-TreeProvider = Callable[[str, str | None], Path]
-"""Gives the pristine tree of a version: its own source, or that of an external by name."""
-
-State = Literal["applies", "already applied", "fails"]
-
 
 # --- a tree ----------------------------------------------------------------------------------------------------------
 
@@ -99,37 +88,7 @@ def write_inside(root: Path, path: str, text: str) -> None:
     target.write_text(text, "utf-8")
 
 
-# --- check -----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class PatchVerdict:
-    """Whether a patch of a series applies to a version. ``why`` has several lines where it fails: the hunk, what it
-    expects, what stands there; where it applies, it names hunks that git found at another line."""
-
-    file: str
-    version: str
-    external: str | None
-    state: State
-    why: str = ""
-
-
-def check_series(
-    tree_provider: TreeProvider, series: Series, patches_dir: Path, versions: Iterable[str]
-) -> list[PatchVerdict]:
-    """Tries every patch on every version that it claims, after the patches that come before it in the series.
-
-    Patches whose conditions exclude each other need not apply together: a patch that fails after all the earlier ones
-    is tried again after those alone that have no condition or its own. ``DataError`` for a missing patch file.
-    """
-    texts = {patch.file: read_patch(patches_dir / patch.file) for patch in series.patches}
-    verdicts = []
-    for version in versions:
-        claimed = [p for p in series.patches if SpecifierSet(p.versions).contains(version, prereleases=True)]
-        for external in dict.fromkeys(patch.external for patch in claimed):
-            patches = [patch for patch in claimed if patch.external == external]
-            verdicts += _check_tree(tree_provider(version, external), patches, texts, version)
-    return verdicts
+# --- texts -----------------------------------------------------------------------------------------------------------
 
 
 def read_patch(path: Path) -> str:
@@ -139,38 +98,7 @@ def read_patch(path: Path) -> str:
     return path.read_bytes().decode("utf-8", "surrogateescape")
 
 
-def _check_tree(tree: Path, patches: list[Patch], texts: dict[str, str], version: str) -> list[PatchVerdict]:
-    verdicts = []
-    for number, patch in enumerate(patches):
-        before = patches[:number]
-        done, reverse = _try(tree, [texts[p.file] for p in before], texts[patch.file])
-        compatible = [p for p in before if p.when in (When(), patch.when)]
-        if not done.ok and len(compatible) < len(before):
-            done, reverse = _try(tree, [texts[p.file] for p in compatible], texts[patch.file])
-        state: State = "applies" if done.ok else "already applied" if reverse else "fails"
-        moved = "\n".join(line for line in done.words.splitlines() if "offset" in line)
-        why = moved if done.ok else "" if reverse else done.described()
-        verdicts.append(PatchVerdict(patch.file, version, patch.external, state, why))
-    return verdicts
-
-
-def _try(tree: Path, before: list[str], text: str) -> tuple[Applied, bool]:
-    """Applies a patch after others, on a copy of the files that they touch, so that a large tree costs nothing.
-
-    The second value says whether its changes are there already. An earlier patch that fails is left out: it has its
-    own verdict.
-    """
-    with tempfile.TemporaryDirectory(prefix="crosswheel-patches-") as folder:
-        scratch = Path(folder)
-        for path in sorted({path for patch in [*before, text] for path in touched(patch)}):
-            _copy(tree, scratch, path)
-        for patch in before:
-            apply_patch(scratch, patch)
-        done = apply_patch(scratch, text, check=True)
-        return done, not done.ok and apply_patch(scratch, text, check=True, reverse=True).ok
-
-
-def _copy(tree: Path, scratch: Path, path: str) -> None:
+def copy_file(tree: Path, scratch: Path, path: str) -> None:
     source = tree / path
     if ".." in Path(path).parts or not (source.is_file() or source.is_symlink()):
         return
@@ -201,7 +129,7 @@ def refresh(patch_file: Path, pristine_tree: Path, edited_tree: Path) -> str:
         for side, tree in (("a", pristine_tree), ("b", edited_tree)):
             (scratch / side).mkdir()
             for path in changed:
-                _copy(tree, scratch / side, path)
+                copy_file(tree, scratch / side, path)
         argv = ("git", "diff", "--no-index", "--no-prefix", "--no-renames", "--no-color", "--no-ext-diff", "--binary")
         done = run_git((*argv, "--full-index", "--src-prefix=", "--dst-prefix=", "a", "b"), cwd=scratch)
     if done.returncode not in (0, 1):
