@@ -136,7 +136,8 @@ class _Provider(AbstractProvider[Requirement, _Candidate, str]):
 def _serves(offer: Offer, requirement: Requirement) -> bool:
     if requirement.url:
         return False
-    prereleases = True if offer.origin != "index" else None
+    # As pip has it: a pre-release only where the range names one.
+    prereleases = offer.origin != "index" or bool(requirement.specifier.prereleases)
     return requirement.specifier.contains(offer.version, prereleases=prereleases)
 
 
@@ -192,9 +193,7 @@ def _told(parent: _Candidate) -> str:
     return str(parent.offer.name) if parent.offer else parent.key
 
 
-def _missing(
-    key: str, informed: Sequence[RequirementInformation[Requirement, _Candidate]], shelf: Shelf
-) -> Missing:
+def _missing(key: str, informed: Sequence[RequirementInformation[Requirement, _Candidate]], shelf: Shelf) -> Missing:
     name = canonicalize_name(key.partition("[")[0])
     asked = tuple(sorted({f"{each.requirement} (of {_told(each.parent)})" for each in informed if each.parent}))
     offered: list[Version] = [offer.version for offer in shelf.offers(name)]

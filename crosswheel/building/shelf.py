@@ -182,9 +182,7 @@ class TargetShelf:
         """Judges a compiled wheel that others built, by every rule that needs no check."""
         chosen = self.root.resolution
         local = LocalSource(path=str(wheel), sha256=sha256_file(wheel), folder=False)
-        step = verification(
-            local, self.catalog, chosen.target, chosen.system, chosen.cpu, None, rules=self.rules
-        )
+        step = verification(local, self.catalog, chosen.target, chosen.system, chosen.cpu, None, rules=self.rules)
         self._judge(offer, Proof.read(self.make([step])[step.key].path / "proof.json"))
 
     def _judge(self, offer: Offer, proof: Proof) -> None:
@@ -206,9 +204,7 @@ def requires_dist(wheel: Path) -> tuple[str, ...]:
     try:
         with zipfile.ZipFile(wheel) as bundle:
             name = next(
-                name
-                for name in bundle.namelist()
-                if name.endswith(".dist-info/METADATA") and name.count("/") == 1
+                name for name in bundle.namelist() if name.endswith(".dist-info/METADATA") and name.count("/") == 1
             )
             headers = BytesParser(policy=compat32).parsebytes(bundle.read(name), headersonly=True)
     except (zipfile.BadZipFile, StopIteration, OSError) as error:

@@ -55,9 +55,7 @@ class Wheelhouse:
         )
 
 
-def lay_out(
-    folder: Path, served: Served, brought: Mapping[str, Brought], resolution: Resolution
-) -> Wheelhouse:
+def lay_out(folder: Path, served: Served, brought: Mapping[str, Brought], resolution: Resolution) -> Wheelhouse:
     """Copies the wheels of ``served`` (``brought`` has them by name) into ``folder`` and writes its manifest.
 
     What an earlier run laid there for the same wheel, and nothing needs any more, is removed. ``InputError`` where
@@ -80,9 +78,7 @@ def lay_out(
             "packages": list(packages),
             "files": sorted(files),
             "required_by": {names[name]: list(by) for name, by in sorted(served.by.items()) if by},
-            "missing": [
-                {"name": item.name, "asked": list(item.asked), "why": item.why} for item in served.missing
-            ],
+            "missing": [{"name": item.name, "asked": list(item.asked), "why": item.why} for item in served.missing],
         }
         wheels = {**old["wheels"], wheel: entry}
         used = {name for each in wheels.values() for name in each["files"]}
@@ -91,9 +87,7 @@ def lay_out(
         _write(folder / MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode())
         for name in set(old["files"]) - used:
             (folder / name).unlink(missing_ok=True)
-    return Wheelhouse(
-        folder=folder, wheel=wheel, files=files, packages=packages, missing=served.missing, entry=entry
-    )
+    return Wheelhouse(folder=folder, wheel=wheel, files=files, packages=packages, missing=served.missing, entry=entry)
 
 
 def _file(item: Brought, origin: str) -> dict[str, Any]:
