@@ -44,7 +44,7 @@ class Listing:
 
     def built(self, recipe: Recipe, release: Release) -> list[str]:
         """Where a wheel of the release was built and passed: targets with their Python."""
-        return self._built.get((canonicalize_name(recipe.distribution), release.version), [])
+        return sorted(self._built.get((canonicalize_name(recipe.distribution), release.version), []))
 
     def fits(self, release: Release) -> list[str]:
         """The targets, with their Pythons, that the release goes with."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from commandline import CommandLine
 
 from crosswheel.errors import InputError
 from crosswheel.planning.fitting import fitting, misfit, unknown_externals
@@ -14,7 +15,6 @@ from crosswheel.planning.plan import plan
 from crosswheel.planning.resolve import Request, Resolution, resolve
 from crosswheel.spec.catalog import Catalog
 from crosswheel.spec.models import Release
-from tests.commandline import CommandLine
 
 pytestmark = pytest.mark.unit
 
