@@ -115,7 +115,7 @@ class Search:
                 f"The mirror folder holds wrong bytes for {package.title}.",
                 where=str(path),
                 why=f"sha256 {found}, kept as {place}",
-                hint="Remove the file, or fill the mirror anew.",
+                hint=f"remove the file, and {FILL}",
             )
         self.ready(package, path)
         return True
