@@ -29,6 +29,25 @@ WRONG = {
     ),
     "a tool": ("build dm-tree --tool cmake=3.25", "there is no tool 'cmake' to choose; there is: bazel"),
     "a tool's version": ("build dm-tree --tool bazel=9", "is built by Bazel 0.17.2, 2.1.0, not 9"),
+    "a Bazel that the release itself refuses": (
+        "plan tf --version 1.13.2 --target nanopi-m4 --python 2.7 --tool bazel=0.26.1",
+        "its own code accepts Bazel >=0.19.0,<=0.21.0 alone (grade A: configure.py",
+    ),
+    "a Python that has no such NumPy": (
+        "plan tf --version 1.10.1 --target nanopi-m4",
+        "1.10.1 takes NumPy >=1.13.3,<=1.14.5",
+        "nearest that fits nanopi-m4: version 1.11.0 with CPython 2.7",
+    ),
+    "MKL on ARM": ("plan tf --target rpi4 --feature mkl", "the feature 'mkl' is for x86_64, and rpi4 is aarch64"),
+    "a feature that is gone": (
+        "plan tf --version 2.1.4 --target nanopi-m4 --feature jemalloc",
+        "releases <1.12 have it",
+    ),
+    "externals that are not known": (
+        "build tf --version 2.20.0 --target rk3588",
+        "tensorflow 2.20.0 can be planned, but not built",
+        "./x recipe externals tensorflow --version 2.20.0 --source TREE",
+    ),
     "a tool of no use": ("build wrapt --tool bazel=2.1.0", "is not built by Bazel"),
     "a feature on and off": ("build dm-tree --cuda --feature no-cuda", "'cuda' is asked for and refused at once"),
     "a feature against the target": ("build wrapt --target rpi4 --no-avx", "AVX is a feature of x86_64"),
