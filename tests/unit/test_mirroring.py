@@ -71,6 +71,7 @@ class Site:
         deb.write_bytes(DEB)
         self.made: list[str] = []
         self.lock = lock_text()
+        self.origin = "pypi:a==1"
 
     def make(self, steps: Sequence[Step]) -> Mapping[str, Artefact]:
         found = {}
@@ -80,7 +81,7 @@ class Site:
             out.mkdir(parents=True, exist_ok=True)
             if isinstance(step, FetchStep):
                 (out / step.file).write_bytes(DATA)
-                (out.parent / "log.txt").write_text(f"asking x\n{step.file} from pypi:a==1\n")
+                (out.parent / "log.txt").write_text(f"asking x\n{step.file} from {self.origin}\n")
             else:
                 (out / "lock.json").write_text(self.lock)
             meta = Meta(name=step.name, kind=step.kind, seconds=0.0, bytes=0, tool="1", manifest={})
@@ -171,6 +172,14 @@ def test_a_run_that_fails_leaves_whole_files_and_no_others(site: Site) -> None:
         site.fill()
     held = [path for path in (site.mirror / "sha256").rglob("*") if path.is_file()]
     assert {sha(path.read_bytes()) for path in held} == {path.name for path in held}
+
+
+def test_a_file_that_came_from_a_mirror_is_said_to(site: Site) -> None:
+    site.origin = "the mirror /home/me/files"
+    site.fill()
+    assert {file.origin for file in site.manifest().files if file.name == "a.tar.gz"} == {
+        "a mirror of https://a.test/a"
+    }
 
 
 def test_two_plans_share_a_mirror(site: Site) -> None:

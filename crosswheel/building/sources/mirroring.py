@@ -119,14 +119,14 @@ class Filling:
     # --- one kind after the other ----------------------------------------------------------------------------------
 
     def _add_fetched(self, step: FetchStep, needed: str, artefact: Artefact | None) -> None:
-        origin = ""
+        origin = step.places[0].uri
         if artefact is not None:
             self._take(artefact.path / step.file, step.sha256, step.file)
             log = artefact.path.parent / "log.txt"
-            origin = (
-                origin_of(log.read_text(encoding="utf-8", errors="replace"), step.file) or "" if log.is_file() else ""
-            )
-        self._note(step.file, step.sha256, needed, origin or step.places[0].uri)
+            said = origin_of(log.read_text(encoding="utf-8", errors="replace"), step.file) if log.is_file() else None
+            # A mirror's own place is a matter of the machine that asked it.
+            origin = f"a mirror of {origin}" if said and said.startswith("the mirror ") else said or origin
+        self._note(step.file, step.sha256, needed, origin)
 
     def _add_lock(self, step: LockStep, needed: str, artefact: Artefact | None, known: str | None) -> str:
         """The lock's text. One that is pinned is part of the written data, and need not be in the mirror."""

@@ -16,6 +16,7 @@ from typing import Any
 
 from crosswheel.building.sources.starlark_values import (
     UNKNOWN,
+    Call,
     Foreign,
     Function,
     builtin,
@@ -24,6 +25,7 @@ from crosswheel.building.sources.starlark_values import (
     method,
     operate,
     part_of,
+    returns,
 )
 from crosswheel.errors import InputError
 
@@ -32,16 +34,6 @@ _STEPS = 400_000
 
 _DEPTH = 40
 """Calls within calls."""
-
-
-@dataclass(frozen=True)
-class Call:
-    """A call by name: of whom, with which named arguments, and where it stands (``file:line``)."""
-
-    name: str
-    origin: str
-    arguments: Mapping[str, Any]
-    where: str
 
 
 class _Return(Exception):
@@ -375,7 +367,7 @@ class _Frame:
             return returned.value
         finally:
             self.reader.leave()
-        return UNKNOWN if _returns(function.node) else None
+        return UNKNOWN if returns(function.node) else None
 
     def _builtin(self, called: Foreign, given: list[Any], named: dict[str, Any]) -> Any:
         if called.origin:
@@ -399,7 +391,3 @@ class _Frame:
             value = found.get(name, Foreign(name, origin or "a file that is not there"))
             # A rule of the tree is known by the name under which it is loaded.
             self.names[local] = Foreign(name, "") if isinstance(value, Foreign) and value.name == "a rule" else value
-
-
-def _returns(node: ast.FunctionDef) -> bool:
-    return any(isinstance(part, ast.Return) and part.value is not None for part in ast.walk(node))

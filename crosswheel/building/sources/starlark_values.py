@@ -39,6 +39,16 @@ class Function:
     file: str
 
 
+@dataclass(frozen=True)
+class Call:
+    """A call by name: of whom, with which named arguments, and where it stands (``file:line``)."""
+
+    name: str
+    origin: str
+    arguments: Mapping[str, Any]
+    where: str
+
+
 def plain(value: Any) -> bool:
     """Whether a value is known in all its parts."""
     if isinstance(value, list | tuple):
@@ -189,3 +199,8 @@ def builtin(name: str, given: list[Any], named: Mapping[str, Any]) -> Any:
         except (TypeError, ValueError):
             return UNKNOWN
     return dict(named) if name == "dict" and not given else UNKNOWN
+
+
+def returns(node: ast.FunctionDef) -> bool:
+    """Whether a function gives a value anywhere."""
+    return any(isinstance(part, ast.Return) and part.value is not None for part in ast.walk(node))

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from crosswheel.building.sources.starlark import Call, Reader
-from crosswheel.building.sources.starlark_values import UNKNOWN
+from crosswheel.building.sources.starlark import Reader
+from crosswheel.building.sources.starlark_values import UNKNOWN, Call
 from crosswheel.errors import InputError
 from crosswheel.spec.models import External, Place, Source
 
