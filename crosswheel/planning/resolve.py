@@ -13,6 +13,7 @@ from packaging.version import InvalidVersion, Version
 from crosswheel.errors import InputError
 from crosswheel.planning.fitting import NUMPY, Fit, distribution_numpy, fitting, misfit, nearest, own_numpys, serves
 from crosswheel.spec.catalog import Catalog, unknown
+from crosswheel.spec.conditions import Circumstances, holds
 from crosswheel.spec.models import BazelTool, Cpu, Patch, Recipe, Release, Sysroot, System, Target, Toolchain
 
 _DIGEST = re.compile(r"^([a-z0-9][a-z0-9._/:-]*@)?sha256:[0-9a-f]{64}$")
@@ -177,7 +178,13 @@ def _releases(request: Request, recipe: Recipe, catalog: Catalog) -> tuple[Relea
     if not versions:
         raise InputError(f"the recipe {recipe.name} has no release", hint=f"add recipes/{recipe.name}/<version>.toml")
     if request.version is None:
-        return tuple(sorted(catalog.releases(recipe.name), key=lambda release: release.version != recipe.default))
+        # The recipe's own default first; last what can be planned only, because its externals are not known.
+        return tuple(
+            sorted(
+                catalog.releases(recipe.name),
+                key=lambda one: (one.version != recipe.default, not catalog.knows_externals(recipe.name, one)),
+            )
+        )
     if request.version not in versions:
         raise unknown(f"release of {recipe.name}", request.version, versions, list_command=f"./x list {recipe.name}")
     return (catalog.release(recipe.name, request.version),)
@@ -286,12 +293,11 @@ def _with_patches(resolution: Resolution, catalog: Catalog) -> Resolution:
 
 def applies(patch: Patch, resolution: Resolution) -> bool:
     """Whether a patch of the series serves a resolution."""
-    when = patch.when
-    bazel = resolution.bazel.version if resolution.bazel else None
-    return (
-        SpecifierSet(patch.versions).contains(resolution.release.version, prereleases=True)
-        and (when.python is None or SpecifierSet(when.python).contains(f"{resolution.python}.0"))
-        and (when.bazel is None or (bazel is not None and SpecifierSet(when.bazel).contains(bazel)))
-        and (when.arch is None or when.arch == resolution.target.arch)
-        and set(when.features) <= resolution.features
+    given = Circumstances(
+        arch=resolution.target.arch,
+        python=f"{resolution.python}.0",
+        bazel=resolution.bazel.version if resolution.bazel else "",
+        features=resolution.features,
     )
+    served = SpecifierSet(patch.versions).contains(resolution.release.version, prereleases=True)
+    return served and holds(patch.when, given)

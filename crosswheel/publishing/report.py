@@ -16,6 +16,8 @@ from crosswheel.errors import InputError
 from crosswheel.planning.resolve import Request, resolve
 from crosswheel.proving.findings import Severity
 from crosswheel.proving.prove import Proof
+from crosswheel.publishing.checked import checked_lines
+from crosswheel.publishing.measured import measured_lines
 from crosswheel.spec.catalog import Catalog
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._+-]+")
@@ -23,9 +25,9 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._+-]+")
 _HEAD = """\
 # Status: what was really built and proved
 
-This page is written by `./x status` from the proofs in [docs/proofs/](proofs/), and from nothing else: each row is a
-wheel that crosswheel built, and whose proof it kept. *Tests* are those of the recipe's check that passed on the
-emulated processor.
+This page is written by `./x status` from what is kept beside it: the proofs in [docs/proofs/](proofs/), each of a wheel
+that crosswheel built; what was measured of them (`measured.toml` there); and on which of upstream's own bytes the patches
+were tried (`patches/<recipe>/checked.toml`). *Tests* are those of the recipe's check that passed on the emulated processor.
 
 """
 
@@ -74,7 +76,14 @@ def _order(row: Row) -> tuple[str, Version, str, str, str]:
 def status_page(catalog: Catalog, folder: Path) -> str:
     """The text of docs/status.md."""
     kept = rows(folder)
-    return _HEAD + "\n".join([*_built(kept), "", *_never_built(catalog, kept)]) + "\n"
+    sections = [
+        *_built(kept),
+        "",
+        *measured_lines(folder),
+        *checked_lines(catalog),
+        *_never_built(catalog, kept),
+    ]
+    return _HEAD + "\n".join(sections) + "\n"
 
 
 def _built(kept: list[Row]) -> Iterator[str]:

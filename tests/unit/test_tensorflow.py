@@ -85,7 +85,7 @@ def test_eigen_comes_from_another_place_with_its_own_hash_and_the_patch_that_say
 
 def test_a_file_of_mine_must_be_the_one_that_upstream_pins(catalog: Catalog) -> None:
     mine = LocalSource(path="/home/me/grpc.tar.gz", sha256="0" * 64, folder=False)
-    with pytest.raises(InputError, match="this is not the grpc that tensorflow 1.5.0 pins"):
+    with pytest.raises(InputError, match=r"this is not the grpc that tensorflow 1\.5\.0 pins"):
         planned(catalog, sources={"grpc": mine})
 
 
