@@ -37,9 +37,8 @@ class _Candidate:
 def clean(store: Store, older_than: timedelta | None, max_bytes: int | None, now: float) -> tuple[Removed, ...]:
     """Removes what was last used more than ``older_than`` before ``now`` (seconds since 1970), then the least recently
     used until the store has at most ``max_bytes``; what killed builds left in ``tmp/`` always. Without either limit
-    failed steps, kept files and downloaded packages go too; artefacts and build tools' caches do not. What a running build
-    makes or uses
-    stays. Returns what was removed."""
+    failed steps, kept files and downloaded packages go too; artefacts and build tools' caches do not. What a running
+    build makes or uses stays. Returns what was removed."""
     from filelock import FileLock
 
     with FileLock(store.made("locks") / "clean.lock"):

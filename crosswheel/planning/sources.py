@@ -130,8 +130,8 @@ def external_tree(
 def repository_cache(
     resolution: Resolution, catalog: Catalog, given: Mapping[str, LocalSource]
 ) -> RepositoryCacheStep:
-    """What the release's own build files download, as Bazel's repository cache. ``InputError`` for a given file of other
-    bytes than these build files pin: Bazel would not take it."""
+    """What the release's own build files download, as Bazel's repository cache. ``InputError`` for a given file of
+    other bytes than these build files pin: Bazel would not take it."""
     brought: dict[str, Step] = {}
     for item in externals_of(resolution, catalog):
         local = given.get(item.name)

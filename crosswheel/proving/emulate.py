@@ -52,9 +52,9 @@ class EmulatedRun:
     """One process on the emulated target.
 
     The root is the target's, read-only. :data:`EMULATOR` is the folder with qemu-user, :data:`SITE` the contents of
-    the wheel (writable where ``installs``), :data:`CHECK` a folder with ``check`` as ``check.py``, :data:`SOURCE` the release's source, with its
-    tests, :data:`WHEELS` a folder for each of ``wheels``, :data:`OUT` a writable folder. No network.
-    ``timeout`` is in seconds.
+    the wheel (writable where ``installs``), :data:`CHECK` a folder with ``check`` as ``check.py``, :data:`SOURCE` the
+    release's source, with its tests, :data:`WHEELS` a folder for each of ``wheels``, :data:`OUT` a writable folder. No
+    network. ``timeout`` is in seconds.
     """
 
     argv: tuple[str, ...]

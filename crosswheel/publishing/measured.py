@@ -1,4 +1,4 @@
-"""What kept builds cost: ``docs/proofs/measured.toml``, written by hand from measurements, as part of the status page."""
+"""What kept builds cost: ``docs/proofs/measured.toml``, written by hand; a part of the status page."""
 
 from __future__ import annotations
 
