@@ -12,6 +12,7 @@ from packaging.version import InvalidVersion, Version
 
 from crosswheel.errors import DataError, InputError
 from crosswheel.spec.models import (
+    Arch,
     Archive,
     BazelTool,
     Cpu,
@@ -97,9 +98,10 @@ class Catalog:
         """The releases of a recipe, newest first."""
         return tuple(self.release(recipe, version) for version in self.versions(recipe))
 
-    def externals(self, recipe: str, release: Release) -> tuple[External, ...]:
-        """What a release's own build files download, as ``externals/<version>.toml`` has it from upstream's tree, with
-        the recipe's replacements in their places; without those that the release itself brings as folders."""
+    def externals(self, recipe: str, release: Release, arch: Arch) -> tuple[External, ...]:
+        """What a release's own build files download for a target of an architecture, as ``externals/<version>.toml``
+        has it from upstream's tree, with the recipe's replacements in their places; without those that the release
+        itself brings as folders."""
         folder = self.root / "recipes" / recipe
         path = folder / "externals" / f"{release.version}.toml"
         if not path.is_file():
@@ -107,7 +109,10 @@ class Catalog:
         own = {item.name for item in release.externals}
         other = folder / "replacements.toml"
         found = self._load(Replacements, other) if other.is_file() else Replacements()
-        instead = {(item.name, item.replaces): item for item in found.replacements}
+        # Those for one architecture come last, so that they win there.
+        fitting = [item for item in found.replacements if item.arch in (None, arch)]
+        fitting.sort(key=lambda item: item.arch or "")
+        instead = {(item.name, item.replaces): item for item in fitting}
         further = {item.sha256: item.places for item in found.places}
         found_here = self._load(Externals, path).externals
         return tuple(_further(_replaced(item, instead), further) for item in found_here if item.name not in own)

@@ -213,7 +213,7 @@ def _replacements(catalog: Catalog, path: Path) -> Iterator[Problem]:
     except DataError as error:
         yield _told(catalog, error)
         return
-    for pin in _twice(f"{item.name} {item.replaces}" for item in found.replacements):
+    for pin in _twice(f"{item.name} {item.replaces} {item.arch or ''}".strip() for item in found.replacements):
         yield Problem(where=_at(catalog, path, "replacements"), what=f"two replacements stand for {pin}")
     for sha256 in _twice(place.sha256 for place in found.places):
         yield Problem(where=_at(catalog, path, "places"), what=f"places of {sha256} stand here twice")

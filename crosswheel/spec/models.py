@@ -98,13 +98,15 @@ class Replacement(Source):
     """Another place of an external, with other bytes and the same content; it is used instead of what upstream pins.
 
     ``replaces`` is the sha256 that upstream pins for the external ``name``, or its URL where upstream pins none;
-    ``reason`` says why, and how it is known that the content is the same. The patch to ``workspace.bzl`` that goes
-    with it is part of the recipe's series.
+    ``reason`` says why, and how it is known that the content is the same. ``arch`` is the target's architecture for
+    which alone it is taken; it then wins over one for all. The patch to ``workspace.bzl`` that goes with it is part of
+    the recipe's series.
     """
 
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]+$")]
     replaces: str
     reason: Annotated[str, StringConstraints(min_length=10)]
+    arch: Arch | None = None
 
 
 class Externals(Model):
@@ -136,7 +138,8 @@ class Requirement(Source):
 
 
 class CheckWheel(Requirement):
-    """A wheel for the target's Python, or the source archive of a pure package; ``arch`` is the architecture that it is for, if it is not for all."""
+    """A wheel for the target's Python, or the source archive of a pure package; ``arch`` is the architecture that it
+    is for, if it is not for all."""
 
     arch: Arch | None = None
 
@@ -277,7 +280,7 @@ class Release(Model):
     the builder's Python. ``externals`` are handed over as unpacked folders: to Bazel by ``--override_repository`` and
     to CMake by ``FETCHCONTENT_SOURCE_DIR_<NAME>``. What ``externals/<version>.toml`` has besides is laid into Bazel's
     repository cache, so that the release's own rules unpack it. ``env`` is set for the build alone;
-    ``{toolchain}`` stands there for the folder of the rendered files.
+    ``{toolchain}`` stands there for the folder of the rendered files, ``{jobs}`` for how many compilers may run.
     """
 
     version: VersionText

@@ -83,6 +83,21 @@ def test_eigen_comes_from_another_place_with_its_own_hash_and_the_patch_that_say
     assert any(f'sha256 = "{eigen.sha256}"' in text for text in patches)
 
 
+def test_eigen_of_1_2_and_1_3_is_a_later_one_on_arm(catalog: Catalog) -> None:
+    found = {}
+    for target in ("nanopi-m4", "x86_64"):
+        for version in ("1.2.0", "1.3.0"):
+            made = planned(catalog, replace(ASKED, version=version, target=target))
+            eigen = compile_step(made).inputs["externals"].inputs["eigen_archive"]
+            assert isinstance(eigen, FetchStep)
+            patches = [catalog.patch_text("tensorflow", patch.file) for patch in made.resolution.patches]
+            written = [text for text in patches if f'+      sha256 = "{eigen.sha256}"' in text]
+            assert len(written) == 1, "the last patch of workspace.bzl names the Eigen that is fetched"
+            found[target] = eigen.file
+    assert found["nanopi-m4"] == "eigen-git-mirror-0b122190ccfb.tar.gz"
+    assert found["x86_64"] == "eigen-git-mirror-7dd2cb0ac2f2.tar.gz"
+
+
 def test_a_file_of_mine_must_be_the_one_that_upstream_pins(catalog: Catalog) -> None:
     mine = LocalSource(path="/home/me/grpc.tar.gz", sha256="0" * 64, folder=False)
     with pytest.raises(InputError, match=r"this is not the grpc that tensorflow 1\.5\.0 pins"):
