@@ -116,7 +116,10 @@ def compile_step(
         mounts=mounts,
         copies=copies,
         outputs=("*.whl",) if resolution.output == WHEEL else ("*",),
-        sized_env=compilation.sized_env,
+        sized_env={
+            **compilation.sized_env,
+            **{name: value for name, value in release.env.items() if _JOBS in value},
+        },
         sized_files=compilation.sized_files,
         caches=_caches(compilation, inputs),
     )
@@ -133,6 +136,9 @@ def _roots(resolution: Resolution, catalog: Catalog) -> dict[str, Step]:
         "sysroot": sysroot_step(catalog, resolution.sysroot.name, arch, resolution.recipe, numpy=numpy),
     }
 
+
+_JOBS = "{jobs}"
+"""In a variable of a release: how many compilers may run, which is a fact of the machine."""
 
 _COMPILERS = ("bin/", "host/bin/", "lib/", "crosstool/", "starlark/", "platforms/")
 """Where a rendered toolchain has what compiling C and C++ depends on, and Python does not come in."""
@@ -171,5 +177,9 @@ def _environment(
         "_PYTHON_HOST_PLATFORM": f"linux-{resolution.target.arch}",
         "SOURCE_DATE_EPOCH": SOURCE_DATE_EPOCH,
         **more,
-        **{name: value.replace("{toolchain}", TOOLCHAIN) for name, value in resolution.release.env.items()},
+        **{
+            name: value.replace("{toolchain}", TOOLCHAIN)
+            for name, value in resolution.release.env.items()
+            if _JOBS not in value
+        },
     }

@@ -1,0 +1,93 @@
+"""Packages that Meson builds; what a recipe wants of the target's distribution; variables of a release."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from crosswheel.errors import DataError
+from crosswheel.planning.plan import Plan, plan
+from crosswheel.planning.resolve import Request, resolve
+from crosswheel.planning.steps import FilesStep, LockStep, RunStep
+from crosswheel.spec.catalog import Catalog
+
+pytestmark = pytest.mark.unit
+
+
+def planned(catalog: Catalog, recipe: str, target: str = "rpi4", **more: str) -> Plan:
+    return plan(resolve(Request(recipe=recipe, target=target, **more), catalog), catalog, rules={})  # type: ignore[arg-type]
+
+
+def compile_of(made: Plan) -> RunStep:
+    step = made.wheel.inputs["run"]
+    assert isinstance(step, RunStep)
+    return step
+
+
+def lock(made: Plan, name: str) -> LockStep:
+    return next(step for step in made.steps if isinstance(step, LockStep) and step.lock == name)
+
+
+def test_meson_is_called_by_its_backend_with_the_cross_file_and_the_releases_options(catalog: Catalog) -> None:
+    step = compile_of(planned(catalog, "numpy"))
+    (command,) = step.commands
+    assert command[:2] == ("/usr/bin/python3.11", "-c")
+    assert command[3:] == (
+        "--cross-file=/toolchain/meson/cross.ini",
+        "-Dallow-noblas=true",
+        "-Dblas=none",
+        "-Dlapack=none",
+    )
+    compile(command[2], "the command", "exec")
+    assert "'/build/meson'" in command[2]
+    # Ninja has no variable for its jobs: a file of this machine has the number, and no key has it.
+    assert step.sized_files == {"/build/machine/ninja-jobs": "{jobs}\n"}
+    assert step.env["PATH"].startswith("/toolchain/meson/path:")
+
+
+def test_cython_is_a_program_that_leaves_no_path_of_the_builder(catalog: Catalog, tmp_path: Path) -> None:
+    import subprocess
+
+    toolchain = compile_of(planned(catalog, "numpy")).inputs["toolchain"]
+    assert isinstance(toolchain, FilesStep)
+    wrapper = tmp_path / "cython"
+    # A stand-in for Python that writes, where Cython would, the path that it is given.
+    stand_in = tmp_path / "python"
+    stand_in.write_text('#!/bin/sh\necho "static char *f[] = {\\"$4\\"}; /* $4 */" > "$6"\n')
+    stand_in.chmod(0o755)
+    text = toolchain.files["meson/path/cython"].text
+    assert "/usr/bin/python3.11 -m cython" in text
+    wrapper.write_text(text.replace("/usr/bin/python3.11", str(stand_in)))
+    wrapper.chmod(0o755)
+    out = tmp_path / "a.c"
+    subprocess.run([wrapper, "-3", "/build/src/deep/a.pyx", "-o", out], check=True)
+    assert out.read_text() == 'static char *f[] = {"deep/a.pyx"}; /* /build/src/deep/a.pyx */\n'
+    stand_in.write_text("#!/bin/sh\nexit 3\n")
+    assert subprocess.run([wrapper, "--version"], check=False).returncode == 3
+
+
+def test_a_meson_table_is_for_meson_alone(data: Path) -> None:
+    path = data / "recipes" / "wrapt" / "1.16.0.toml"
+    path.write_text(path.read_text() + '\n[meson]\noptions = { a = "b" }\n')
+    with pytest.raises(DataError, match="goes with backend"):
+        Catalog(data).release("wrapt", "1.16.0")
+
+
+def test_a_recipes_packages_are_in_the_sysroot_and_in_the_target_root(catalog: Catalog) -> None:
+    for target, runtime in (("rpi4", "libhdf5-103-1"), ("rk3588", "libhdf5-310")):
+        python = "3.13" if target == "rk3588" else "3.11"
+        made = planned(catalog, "h5py", target, python=python)
+        name = made.resolution.sysroot.name
+        assert "libhdf5-dev" in lock(made, f"{name}-arm64-development-h5py").packages
+        assert runtime in lock(made, f"{name}-arm64-runtime-h5py").packages
+    # Another recipe's sysroot is what it was.
+    assert not [step for step in planned(catalog, "wrapt").steps if isinstance(step, LockStep) and "h5py" in step.lock]
+
+
+def test_variables_of_a_release_name_the_rendered_files_and_the_number_of_jobs(catalog: Catalog) -> None:
+    assert compile_of(planned(catalog, "h5py")).env["PKG_CONFIG"] == "/toolchain/bin/pkg-config"
+    step = compile_of(planned(catalog, "grpcio"))
+    name = "GRPC_PYTHON_BUILD_EXT_COMPILER_JOBS"
+    assert step.sized_env[name] == "{jobs}"
+    assert name not in step.env
