@@ -15,10 +15,13 @@ from crosswheel.building.runners import runners
 from crosswheel.building.store import Store
 from crosswheel.cli.console import Screen
 from crosswheel.cli.settings import read_settings
+from crosswheel.planning.backends import SOURCE
 from crosswheel.planning.plan import plan
+from crosswheel.planning.render import Renderer
 from crosswheel.planning.resolve import Request, resolve
 from crosswheel.planning.steps import FilesStep, RenderedFile, RunStep, Step
-from crosswheel.planning.toolchains import BAZEL_CPU
+from crosswheel.planning.toolchains import BAZEL_CPU, Paths, bazel_files, toolchain_files, values_of
+from crosswheel.planning.wrappers import Cuda
 from crosswheel.proving.elf import ElfFacts, read_elf
 from crosswheel.spec.catalog import Catalog
 
@@ -41,12 +44,14 @@ HOST_BIN = "bazel-out/host/bin/tensorflow"
 @dataclass(frozen=True)
 class Case:
     """A target and a Bazel. With ``platforms`` it is told of toolchains as later ones are; with ``native`` it is given
-    the flags that it gets for a target of the builder's architecture, where it builds every tool once."""
+    the flags that it gets for a target of the builder's architecture, where it builds every tool once; with ``cuda``
+    both sides are of the flavour for CUDA."""
 
     target: str
     bazel: str
     platforms: bool = False
     native: bool = False
+    cuda: bool = False
 
 
 CASES = {
@@ -56,6 +61,25 @@ CASES = {
     "one configuration": Case("x86_64", "0.17.2", native=True),
     "platforms, gcc 12": Case("rpi4", "2.1.0", platforms=True),
     "platforms of one architecture": Case("x86_64", "2.1.0", platforms=True),
+}
+CUDA_CASES = {
+    "crosstool": Case("rpi4", "0.17.2", cuda=True),
+    "starlark": Case("rpi4", "2.1.0", cuda=True),
+    "platforms": Case("rpi4", "2.1.0", platforms=True, cuda=True),
+}
+CUDA = Cuda(
+    nvcc=f"{SOURCE}/cuda/nvcc",
+    standard="c++11",
+    capabilities=("5.3",),
+    target_options=("-target-dir", "aarch64-linux"),
+    target_headers=(),
+    host_headers=(),
+    host_libraries=("/cuda/lib64",),
+)
+FLAVOUR = {
+    "build --compiler=gcc": "build --compiler=cuda",
+    ":target\n": ":target-cuda\n",
+    ":host\n": ":host-cuda\n",
 }
 TARGETS = ("//tensorflow:hello", "//tensorflow:python/_pywrap.so", "//tensorflow:libtensorflow_framework.so")
 
@@ -73,29 +97,37 @@ def build_step(catalog: Catalog, case: Case) -> RunStep:
     run = run_step_of(catalog, case)
     home = run.inputs["home"]
     assert isinstance(home, FilesStep)
-    bazelrc = "".join(
-        line for line in home.files[".bazelrc"].text.splitlines(keepends=True) if "=/externals/" not in line
-    )
+    lines = home.files[".bazelrc"].text.splitlines(keepends=True)
+    bazelrc = "".join(line for line in lines if "=/externals/" not in line)
+    toolchain = run.inputs["toolchain"]
+    assert isinstance(toolchain, FilesStep)
+    if case.cuda:
+        toolchain = replace(toolchain, files={**toolchain.files, **with_cuda(catalog, case)})
+        for plain, flavour in FLAVOUR.items():
+            bazelrc = bazelrc.replace(plain, flavour)
     files = {
-        str(path.relative_to(WORKSPACE)): RenderedFile(text=path.read_text())
+        str(path.relative_to(WORKSPACE)): RenderedFile(text=path.read_text(), executable=path.name == "nvcc")
         for path in sorted(WORKSPACE.rglob("*"))
         if path.is_file()
     }
     if case.platforms:
         files["suite/BUILD"] = RenderedFile(text=SUITE)
     inputs: Mapping[str, Step] = {
-        **{role: run.inputs[role] for role in ("builder", "sysroot", "toolchain", "bazel")},
+        **{role: run.inputs[role] for role in ("builder", "sysroot", "bazel")},
+        "toolchain": toolchain,
         "home": FilesStep(name="render home", files={".bazelrc": RenderedFile(text=bazelrc)}),
         "source": FilesStep(name="the workspace", files=files),
     }
     native = catalog.bazels[case.bazel].native if case.native else ()
     host, target = _results(case)
+    more = ("//cuda:libkernel.so",) if case.cuda else ()
+    target += ["bazel-bin/cuda/libkernel.so"] if case.cuda else []
     return replace(
         run,
         name=f"build the workspace with Bazel {case.bazel} for {case.target}",
         inputs=inputs,
         commands=(
-            ("bazel", "build", "-c", "opt", "--subcommands", *native, *TARGETS),
+            ("bazel", "build", "-c", "opt", "--subcommands", *native, *TARGETS, *more),
             ("mkdir", "-p", "/build/out/host", "/build/out/target"),
             ("cp", "-L", *host, "/build/out/host"),
             ("cp", "-L", *target, "/build/out/target"),
@@ -105,6 +137,17 @@ def build_step(catalog: Catalog, case: Case) -> RunStep:
         outputs=("host/*", "target/*"),
         caches={},
     )
+
+
+def with_cuda(catalog: Catalog, case: Case) -> dict[str, RenderedFile]:
+    """The compilers' files of the toolchain, with the flavour for CUDA."""
+    target = catalog.target(case.target)
+    system = target.systems[0]
+    chain, cpu = catalog.toolchain(system.toolchain), catalog.cpu(target.cpu)
+    values = values_of(system, chain, cpu, target.arch, Paths(), CUDA)
+    renderer = Renderer(catalog)
+    style = catalog.bazels[case.bazel].style
+    return {**toolchain_files(renderer, values), **bazel_files(renderer, values, style)}
 
 
 def _results(case: Case) -> tuple[list[str], list[str]]:
@@ -173,3 +216,23 @@ def test_host_and_target_are_not_confused(name: str, catalog: Catalog, data: Pat
     theirs = {configuration for compiler, configuration in compilers if compiler == "/toolchain/host/bin/cc"}
     assert ours == {f"{BAZEL_CPU[arch]}-opt"}
     assert theirs == (set() if case.native else {"host"})
+
+
+@pytest.mark.parametrize("name", CUDA_CASES)
+def test_the_flavour_for_cuda_is_chosen_for_both_sides(name: str, catalog: Catalog, data: Path, tmp_path: Path) -> None:
+    """Sources of CUDA go to nvcc, which is a stand-in here, and everything else is as without it."""
+    case = CUDA_CASES[name]
+    if case.platforms:
+        catalog = told_of_platforms(data, case.bazel)
+    out, log = made_by(build_step(catalog, case), catalog, tmp_path / "store")
+    kernel = out / "target/libkernel.so"
+    assert elf(kernel).machine_name == "aarch64"
+    assert b"compiled by nvcc for aarch64" in kernel.read_bytes()
+    assert b"generated by x86_64 with x86_64 for aarch64" in (out / "target/hello").read_bytes()
+    assert {elf(path).machine_name for path in (out / "host").iterdir()} == {"x86_64"}
+    assert "/cuda/lib64" in elf(out / "host/gen_math_ops_py_wrappers_cc").runpath
+    compilers = re.findall(r"^ *(/toolchain/\S+) ", log, re.MULTILINE)
+    assert {path for path in compilers if path.endswith("cc")} == {
+        "/toolchain/bin/cuda/cc",
+        "/toolchain/host/bin/cuda/cc",
+    }
