@@ -6,8 +6,8 @@ machine that runs this, which pip cannot do.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from packaging.requirements import Requirement
@@ -31,8 +31,9 @@ class Refused(Exception):
 class Shelf(Protocol):
     """Where wheels are had."""
 
-    def offers(self, name: str) -> Sequence[Offer]:
-        """The wheels of a project that the target takes, the best first."""
+    def offers(self, name: str) -> Iterable[Offer]:
+        """The wheels of a project that the target takes, the best first. It need not look for the rest before they are
+        asked for."""
 
     def requires(self, offer: Offer) -> Sequence[str]:
         """The ``Requires-Dist`` lines of a wheel, which is built or fetched for it. :class:`Refused` if it does not fit
@@ -82,7 +83,6 @@ class _Provider(AbstractProvider[Requirement, _Candidate, str]):
     shelf: Shelf
     machine: Machine
     gaps: bool
-    open: dict[str, list[Requirement]] = field(default_factory=dict)
 
     def identify(self, requirement_or_candidate: Requirement | _Candidate) -> str:
         item = requirement_or_candidate
@@ -105,19 +105,19 @@ class _Provider(AbstractProvider[Requirement, _Candidate, str]):
         identifier: str,
         requirements: Mapping[str, Iterator[Requirement]],
         incompatibilities: Mapping[str, Iterator[_Candidate]],
-    ) -> Iterable[_Candidate]:
+    ) -> Iterable[_Candidate] | Callable[[], Iterator[_Candidate]]:
         asked = list(requirements[identifier])
         refused = {(item.offer.origin, item.offer.version) for item in incompatibilities[identifier] if item.offer}
         name, _, extras = identifier.removesuffix("]").partition("[")
-        found = [
-            _Candidate(identifier, offer, tuple(extras.split(",")) if extras else ())
-            for offer in self.shelf.offers(name)
-            if (offer.origin, offer.version) not in refused and all(_serves(offer, each) for each in asked)
-        ]
-        if not found and self.gaps:
-            self.open[identifier] = asked
+
+        def found() -> Iterator[_Candidate]:
+            for offer in self.shelf.offers(name):
+                if (offer.origin, offer.version) not in refused and all(_serves(offer, each) for each in asked):
+                    yield _Candidate(identifier, offer, tuple(extras.split(",")) if extras else ())
+
+        if self.gaps and next(found(), None) is None:
             return [_Candidate(identifier, None)]
-        return found
+        return found  # looked through as far as the search goes
 
     def is_satisfied_by(self, requirement: Requirement, candidate: _Candidate) -> bool:
         return candidate.offer is None or _serves(candidate.offer, requirement)

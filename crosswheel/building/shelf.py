@@ -59,7 +59,8 @@ class TargetShelf:
     make: Make
     offline: bool = False
     listed: Callable[[str], Sequence[IndexFile]] = list_project
-    _offers: dict[str, list[Offer]] = field(default_factory=dict)
+    _offers: dict[tuple[str, str], list[Offer]] = field(default_factory=dict)
+    _unfit: set[tuple[str, str, str]] = field(default_factory=set)
     _pages: dict[str, Sequence[IndexFile]] = field(default_factory=dict)
     _brought: dict[tuple[str, str, str], Brought] = field(default_factory=dict)
     _refused: dict[str, list[str]] = field(default_factory=dict)
@@ -78,14 +79,18 @@ class TargetShelf:
 
     # --- what there is
 
-    def offers(self, name: str) -> Sequence[Offer]:
-        """Ours first, newest first; then those that the recipe's check was proved with; then the index's."""
-        if name not in self._offers:
-            plain = canonicalize_name(name)
-            asked = self.asked
-            found = [*self._ours(plain), *self._checks(plain), *self._index(plain)]
-            self._offers[name] = [asked] if plain == asked.name else found
-        return self._offers[name]
+    def offers(self, name: str) -> Iterator[Offer]:
+        """Ours first, newest first; then those that the recipe's check was proved with; then the index's, which is not
+        asked before these are looked at."""
+        plain = canonicalize_name(name)
+        asked = self.asked
+        if plain == asked.name:
+            yield asked
+            return
+        for part in (self._ours, self._checks, self._index):
+            if (name, part.__name__) not in self._offers:
+                self._offers[name, part.__name__] = list(part(plain))
+            yield from [each for each in self._offers[name, part.__name__] if _key(each) not in self._unfit]
 
     def _ours(self, name: NormalizedName) -> Iterator[Offer]:
         system = self.root.resolution.system
@@ -141,7 +146,7 @@ class TargetShelf:
 
     def bring(self, offer: Offer) -> Brought:
         """The wheel of an offer, built or fetched. :class:`Refused` where its proof fails."""
-        key = (offer.name, str(offer.version), offer.origin)
+        key = _key(offer)
         if key not in self._brought:
             self._brought[key] = self._get(offer)
         return self._brought[key]
@@ -190,8 +195,12 @@ class TargetShelf:
             return
         failures = "; ".join(finding.message for finding in proof.findings if finding.severity == "fail")
         self._refused.setdefault(offer.name, []).append(f"{proof.wheel} does not pass its proof ({failures})")
-        self._offers[offer.name] = [each for each in self._offers[offer.name] if each != offer]
+        self._unfit.add(_key(offer))
         raise Refused(proof.wheel)
+
+
+def _key(offer: Offer) -> tuple[str, str, str]:
+    return str(offer.name), str(offer.version), offer.origin
 
 
 def packages_of(recipe: Recipe, sysroot: str) -> tuple[str, ...]:

@@ -38,7 +38,7 @@ class Echo(grpc.GenericRpcHandler):
             "/test/Echo": grpc.unary_unary_rpc_method_handler(lambda request, context: request[::-1]),
             "/test/Count": grpc.unary_stream_rpc_method_handler(self.count),
             "/test/Sum": grpc.stream_unary_rpc_method_handler(lambda items, context: b"%d" % sum(map(int, items))),
-            "/test/Chat": grpc.stream_stream_rpc_method_handler(lambda items, context: (each.upper() for each in items)),
+            "/test/Chat": grpc.stream_stream_rpc_method_handler(lambda items, context: (i.upper() for i in items)),
             "/test/Fail": grpc.unary_unary_rpc_method_handler(self.fail),
             "/test/Slow": grpc.unary_unary_rpc_method_handler(lambda request, context: time.sleep(5) or request),
         }.get(details.method)
