@@ -33,7 +33,7 @@ PARALLEL = 4
 FETCHES = 8
 """So many steps of the kind ``fetch`` run at once: they wait for servers more than they work."""
 
-ONE_AT_A_TIME = frozenset({"run", "proof"})
+ONE_AT_A_TIME = frozenset({"run", "proof", "bundle-proof"})
 """Kinds of steps that use the whole processor: one of them runs at a time."""
 
 Runner = Callable[[Any, Mapping[str, Path], Job], None]

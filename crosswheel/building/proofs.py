@@ -10,22 +10,18 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-import threading
-import time
-from collections import deque
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from crosswheel.building.job import Cancelled, Container, Job, Mount
+from crosswheel.building.emulation import Ended, Place, Process, emulator_mount, run_emulated
+from crosswheel.building.job import Job, Mount
 from crosswheel.building.sandbox import Sandbox
 from crosswheel.errors import StepError
 from crosswheel.planning.steps import ProofStep
 from crosswheel.planning.trial import CHECK_WHEEL
 from crosswheel.proving.emulate import (
     CHECK,
-    EMULATOR,
     MOST_RESULT,
     OUT,
     RESULT,
@@ -35,7 +31,6 @@ from crosswheel.proving.emulate import (
     CheckSpec,
     EmulatedRun,
     RunOutcome,
-    dies,
     installing_run,
 )
 from crosswheel.proving.prove import Proof, prove
@@ -43,11 +38,6 @@ from crosswheel.proving.table import proof_lines
 from crosswheel.spec.policy import Policy
 
 _TRIPLETS = {"aarch64": "aarch64-linux-gnu", "x86_64": "x86_64-linux-gnu"}
-_REMEMBERED_LINES = 2000
-_WATCH_SECONDS = 0.1
-_LAST_WORDS_SECONDS = 3.0
-"""How long qemu may take to end after it said that it dies; see :func:`crosswheel.proving.emulate.dies`."""
-
 _TRY_SECONDS = 120
 _TRY = "import platform; print('python ' + platform.python_version() + ' ' + platform.machine())"
 _NAMED_PACKAGES = ("libc6", "libgcc-s1", "libstdc++6")
@@ -206,7 +196,7 @@ class _EmulatedTarget:
             used=used,
         )
 
-    def _install(self, wheel: Path, trial: Trial) -> _Ended | None:
+    def _install(self, wheel: Path, trial: Trial) -> Ended | None:
         """Lets the target's pip install the wheel below ``work/site``; how it ended where it did not."""
         wanted = installing_run(self._policy, trial.spec, wheel.name)
         if wanted is None:
@@ -244,11 +234,15 @@ class _EmulatedTarget:
             "shows what was extracted.",
         )
 
+    def _contained(
+        self, argv: tuple[str, ...], wanted: EmulatedRun, mounts: tuple[Mount, ...], timeout: float
+    ) -> Ended:
+        place = Place(root=self._target.folder, root_key=self._target.key, mounts=mounts)
+        what = Process(argv=argv, env=wanted.env, cwd=wanted.cwd, timeout=timeout)
+        return run_emulated(what, place, self._job, self._sandbox)
+
     def _fixed_mounts(self) -> tuple[Mount, ...]:
-        folder = self._target.emulator / "usr" / "bin"
-        if not (folder / f"qemu-{self._policy.arch}-static").is_file():
-            raise StepError(f"The emulator's root has no qemu-{self._policy.arch}-static.", where=str(folder))
-        return (Mount(source=folder, target=EMULATOR),)
+        return (emulator_mount(self._target.emulator, self._policy.arch),)
 
     def _lay_out(self, wanted: EmulatedRun, trial: Trial) -> tuple[Mount, ...]:
         """Writes the check, makes a folder for its result."""
@@ -268,89 +262,6 @@ class _EmulatedTarget:
                 if not trial.install
             ),
         )
-
-    def _contained(
-        self, argv: tuple[str, ...], wanted: EmulatedRun, mounts: tuple[Mount, ...], timeout: float
-    ) -> _Ended:
-        container = Container(
-            root=self._target.folder,
-            root_key=self._target.key,
-            argv=argv,
-            env=wanted.env,
-            cwd=wanted.cwd,
-            mounts=mounts,
-            memory=self._job.settings.memory,
-        )
-        lines: deque[str] = deque(maxlen=_REMEMBERED_LINES)
-        began = time.monotonic()
-        with _watch(self._job.cancelled, timeout) as watch:
-
-            def log(line: str) -> None:
-                lines.append(line)
-                self._job.log(line)
-                if dies(line):
-                    watch.hurry(_LAST_WORDS_SECONDS)
-
-            try:
-                status = self._sandbox.run(container, log=log, cancelled=watch.stop, label_key=self._job.key)
-            except Cancelled:
-                if self._job.cancelled.is_set():
-                    raise
-                status = 137
-        return _Ended(
-            status=status,
-            timed_out=watch.expired and not any(dies(line) for line in lines),
-            seconds=time.monotonic() - began,
-            lines=tuple(lines),
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Ended:
-    status: int
-    timed_out: bool
-    seconds: float
-    lines: tuple[str, ...]
-
-
-class _Watch:
-    """Sets ``stop`` when the build is cancelled or the time is over."""
-
-    def __init__(self, cancelled: threading.Event, seconds: float) -> None:
-        self.stop = threading.Event()
-        self.expired = False
-        self._cancelled = cancelled
-        self._deadline = time.monotonic() + seconds
-
-    def hurry(self, seconds: float) -> None:
-        """At most ``seconds`` from now on."""
-        self._deadline = min(self._deadline, time.monotonic() + seconds)
-
-    def look(self) -> None:
-        """Once."""
-        if time.monotonic() > self._deadline:
-            self.expired = True
-        if self.expired or self._cancelled.is_set():
-            self.stop.set()
-
-
-@contextmanager
-def _watch(cancelled: threading.Event, seconds: float) -> Iterator[_Watch]:
-    watch = _Watch(cancelled, seconds)
-    done = threading.Event()
-
-    def look() -> None:
-        while not done.wait(_WATCH_SECONDS):
-            watch.look()
-
-    watcher = threading.Thread(target=look, name="proof-watch", daemon=True)
-    watcher.start()
-    try:
-        yield watch
-    finally:
-        done.set()
-        watcher.join()
-
 
 def unpack_site(wheel: Path, site: Path) -> None:
     """Unpacks a wheel as an installer would put it into site-packages: ``purelib`` and ``platlib`` of its ``.data``

@@ -72,12 +72,18 @@ def _writing() -> dict[type[steps.Step], Runner]:
 
         run_wheel(step, inputs, job)
 
+    def bundle(step: steps.BundleStep, inputs: Mapping[str, Path], job: Job) -> None:
+        from crosswheel.building.bundles import run_bundle
+
+        run_bundle(step, inputs, job)
+
     return {
         steps.LocalStep: local,
         steps.TreeStep: tree,
         steps.RepositoryCacheStep: cache,
         steps.FilesStep: files,
         steps.WheelStep: wheel,
+        steps.BundleStep: bundle,
     }
 
 
@@ -96,4 +102,10 @@ def _running(settings: Settings) -> dict[type[steps.Step], Runner]:
 
         run_proof(step, inputs, job, sandbox=sandbox_for(settings))
 
-    return {steps.RunStep: run, steps.ProofStep: proof}
+    def bundle_proof(step: steps.BundleProofStep, inputs: Mapping[str, Path], job: Job) -> None:
+        from crosswheel.building.bundles import run_bundle_proof
+        from crosswheel.building.sandbox import sandbox_for
+
+        run_bundle_proof(step, inputs, job, sandbox=sandbox_for(settings))
+
+    return {steps.RunStep: run, steps.ProofStep: proof, steps.BundleProofStep: bundle_proof}

@@ -95,7 +95,7 @@ class TargetShelf:
     def _ours(self, name: NormalizedName) -> Iterator[Offer]:
         system = self.root.resolution.system
         for recipe in map(self.catalog.recipe, self.catalog.recipe_names):
-            if canonicalize_name(recipe.distribution) != name:
+            if not recipe.distribution or canonicalize_name(recipe.distribution) != name:
                 continue
             for release in self.catalog.releases(recipe.name):
                 if misfit(release, system, self.catalog) is None:
@@ -104,7 +104,7 @@ class TargetShelf:
 
     def _checks(self, name: NormalizedName) -> Iterator[Offer]:
         chosen = self.root.resolution
-        for wheel in chosen.recipe.check.wheels:
+        for wheel in chosen.recipe.check.wheels if chosen.recipe.check else ():
             known = named(wheel.file)
             fits = wheel.arch in (None, chosen.target.arch) and serves(wheel, chosen.python)
             step = self._check_step(wheel)
@@ -194,9 +194,9 @@ class TargetShelf:
         if proof.passed:
             return
         failures = "; ".join(finding.message for finding in proof.findings if finding.severity == "fail")
-        self._refused.setdefault(offer.name, []).append(f"{proof.wheel} does not pass its proof ({failures})")
+        self._refused.setdefault(offer.name, []).append(f"{proof.file} does not pass its proof ({failures})")
         self._unfit.add(_key(offer))
-        raise Refused(proof.wheel)
+        raise Refused(proof.file)
 
 
 def _key(offer: Offer) -> tuple[str, str, str]:

@@ -30,6 +30,7 @@ PACKAGE_HELP = {
     "no-avx": "The same as --feature no-avx: nothing above SSE2 on x86_64.",
     "tool": "Choose a tool's version, such as --tool bazel=2.1.0. May be given several times.",
     "builder-from": "IMAGE@sha256:…: make the builder from this image (default: from Debian's packages alone).",
+    "output": "What to build: wheel, or another output of the recipe, such as libc (default: the recipe's first).",
     "source": "NAME=PATH: take a source from a file or folder of yours. May be given several times.",
 }
 
@@ -54,6 +55,7 @@ def _options(
     tool: Sequence[str] = (),
     source: Sequence[str] = (),
     builder_from: str | None = None,
+    output: str | None = None,
 ) -> Asked:
     """What every task that names a package takes. Raises ``InputError`` for options that contradict each other."""
     features: dict[str, bool] = {}
@@ -72,6 +74,7 @@ def _options(
         features=features,
         tools=dict(_pair(text, "--tool", "bazel=2.1.0") for text in tool),
         builder_from=builder_from,
+        output=output,
     )
     return Asked(request=request, sources=_local_sources(source))
 

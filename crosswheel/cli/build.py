@@ -17,7 +17,7 @@ from crosswheel.cli.settings import DATA, read_settings
 from crosswheel.errors import InputError
 from crosswheel.planning.fitting import unknown_externals
 from crosswheel.planning.plan import Plan, plan
-from crosswheel.planning.resolve import resolve
+from crosswheel.planning.resolve import WHEEL, resolve
 from crosswheel.planning.steps import Step
 from crosswheel.spec.catalog import Catalog
 
@@ -77,7 +77,7 @@ def build(
     if error := _unknown_externals(planned, catalog):
         raise error
     store = Store(settings.store)
-    result = execute_all((planned.proof, planned.wheel), catalog, store, settings, quiet=json)
+    result = execute_all((planned.proof, planned.output), catalog, store, settings, quiet=json)
     released, proof = _release(planned, result, store, Path(out))
     house = None
     if with_dependencies and proof.passed:
@@ -92,9 +92,11 @@ def build(
 
 def make_plan(catalog: Catalog, asked: Asked) -> Plan:
     """The plan of what was asked, with this version's rules of proof."""
+    from crosswheel.proving.bundles import RULES as BUNDLE_RULES
     from crosswheel.proving.prove import RULES
 
-    return plan(resolve(asked.request, catalog), catalog, rules=RULES, sources=asked.sources)
+    resolution = resolve(asked.request, catalog)
+    return plan(resolution, catalog, rules=RULES, bundle_rules=BUNDLE_RULES, sources=asked.sources)
 
 
 def _unknown_externals(planned: Plan, catalog: Catalog) -> InputError | None:
@@ -130,12 +132,12 @@ def _release(planned: Plan, result: Result, store: Store, out: Path) -> tuple[Pa
 
     proof_path = result.artefacts[planned.proof.key].path / "proof.json"
     proof = Proof.read(proof_path)
-    wheel = next(result.artefacts[planned.wheel.key].path.glob("*.whl"))
+    made = next(path for path in result.artefacts[planned.output.key].path.iterdir() if path.is_file())
     folder = planned.resolution.target.name
     if planned.resolution.cpu.name != planned.resolution.target.cpu:
         folder = f"{folder}/{planned.resolution.cpu.name}"
     record = build_record(planned, store)
-    return release(wheel, proof_path, record, passed=proof.passed, out=out, folder=folder), proof
+    return release(made, proof_path, record, passed=proof.passed, out=out, folder=folder), proof
 
 
 def _tell(
@@ -152,7 +154,7 @@ def _tell(
             show_wheelhouse(house)
         return
     answer = {
-        "wheel": str(released),
+        proof.kind: str(released),
         "sha256": sha256_file(released),
         "seconds": round(seconds, 3),
         "proof": proof.as_json(),
@@ -205,7 +207,8 @@ def plan_json(planned: Plan, store: Store) -> dict[str, object]:
         "features": sorted(chosen.features),
         "bazel": chosen.bazel.version if chosen.bazel else None,
         "patches": [patch.file for patch in chosen.patches],
-        "wheel_tag": chosen.wheel_tag,
+        "output": chosen.output,
+        "wheel_tag": chosen.wheel_tag if chosen.output == WHEEL else None,
         "steps": [
             {
                 "name": step.name,

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Screen", "plain", "show_error", "show_proof", "show_table"]
 
-LONG_KINDS = frozenset({"lock", "root", "run", "proof"})
+LONG_KINDS = frozenset({"lock", "root", "run", "proof", "bundle-proof"})
 """Steps of these kinds may take minutes: plain output says when one begins."""
 ROWS = 8
 """So many running steps are shown at once."""

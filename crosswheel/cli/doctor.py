@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from crosswheel.building.job import Settings
     from crosswheel.building.machine import Finding, Need
 
-EVERYTHING = frozenset({"fetch", "lock", "root", "image", "tree", "files", "run", "wheel", "proof"})
+EVERYTHING = frozenset({"fetch", "lock", "root", "image", "tree", "files", "run", "wheel", "bundle", "proof"})
 """The kinds of step that need something of the machine, or may."""
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
 
 from crosswheel.digest import sha256_json
 from crosswheel.planning.backends import (
@@ -16,6 +18,7 @@ from crosswheel.planning.backends import (
     cmake,
     meson,
     pep517,
+    script,
 )
 from crosswheel.planning.fitting import NUMPY
 from crosswheel.planning.render import renderer_of
@@ -31,7 +34,7 @@ from crosswheel.planning.sources import (
     source_tree,
     unpacked,
 )
-from crosswheel.planning.steps import FilesStep, RenderedFile, RunStep, Step, TreeStep, WheelStep
+from crosswheel.planning.steps import BundleStep, FilesStep, RenderedFile, RunStep, Step, TreeStep, WheelStep
 from crosswheel.planning.toolchains import (
     EXTERNALS,
     REQUIRES,
@@ -48,6 +51,7 @@ _BACKENDS: Mapping[str, Backend] = {
     "cmake": cmake.compilation,
     "meson": meson.compilation,
     "pep517": pep517.compilation,
+    "script": script.compilation,
 }
 
 
@@ -64,6 +68,57 @@ def wheel_step(
     )
 
 
+def bundle_step(
+    resolution: Resolution, catalog: Catalog, given: Mapping[str, LocalSource], source: TreeStep
+) -> BundleStep:
+    """The bundle of a resolution whose output is no wheel."""
+    recipe, release = resolution.recipe, resolution.release
+    names = [recipe.name, release.version]
+    if recipe.distribution or resolution.output != next(iter(recipe.outputs)):
+        names.append(resolution.output)
+    names.append(resolution.target.name)
+    if resolution.sysroot.name != resolution.target.systems[0].sysroot:
+        names.append(resolution.sysroot.name)
+    inputs: dict[str, Step] = {"run": compile_step(resolution, catalog, given, source)}
+    library = recipe.outputs[resolution.output].pkgconfig
+    if library:
+        values = {**library.model_dump(), "version": release.version}
+        text = renderer_of(catalog).render("pkgconfig/library.pc.j2", values)
+        files = {f"lib/pkgconfig/{library.name}.pc": RenderedFile(text=text)}
+        inputs["files"] = FilesStep(name=f"render {library.name}.pc", files=files)
+    stem = "-".join(names)
+    return BundleStep(name=f"bundle {stem}", inputs=inputs, stem=stem)
+
+
+def unpacked_bundle(bundle: BundleStep) -> TreeStep:
+    """A bundle as a folder."""
+    return TreeStep(name=f"unpack {bundle.stem}", inputs={"archive": bundle})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needed:
+    """A bundle of a resolution's chain, unpacked: the role that it has, and the path where it is seen."""
+
+    on: Literal["host", "target"]
+    role: str
+    step: TreeStep
+    name: str
+
+    @property
+    def place(self) -> str:
+        return f"{TOOLS if self.on == 'host' else EXTERNALS}/{self.name}"
+
+
+def chained(resolution: Resolution, catalog: Catalog) -> list[Needed]:
+    """The bundles that are built before a resolution."""
+    found = []
+    for item in resolution.chain:
+        bundle = bundle_step(item.resolution, catalog, {}, source_tree(item.resolution, catalog, {}))
+        name = item.resolution.recipe.name
+        found.append(Needed(on=item.on, role=f"{item.on} {name}", step=unpacked_bundle(bundle), name=name))
+    return found
+
+
 def built_numpy(numpy: Resolution, catalog: Catalog) -> WheelStep:
     """The wheel of a NumPy of our own, which another wheel is compiled and tried with."""
     return wheel_step(numpy, catalog, {}, source_tree(numpy, catalog, {}))
@@ -77,6 +132,7 @@ def compile_step(
     release = resolution.release
     values = values_of(resolution.system, resolution.toolchain, resolution.cpu, resolution.target.arch, Paths())
     external_paths = {external.name: f"{EXTERNALS}/{external.name}" for external in release.externals}
+    needed = chained(resolution, catalog)
     compilation = _BACKENDS[release.backend](resolution, renderer, values, external_paths)
     inputs: dict[str, Step] = {
         **_roots(resolution, catalog),
@@ -104,6 +160,9 @@ def compile_step(
         numpy = built_numpy(resolution.numpy, catalog)
         inputs["numpy"] = TreeStep(name="unpack NumPy", inputs={"archive": numpy})
         mounts["numpy"] = f"{REQUIRES}/{NUMPY}"
+    for item in needed:
+        inputs[item.role] = item.step
+        mounts[item.role] = item.place
     for required in requirements(resolution):
         inputs[f"require {required.file}"] = unpacked(required)
         mounts[f"require {required.file}"] = f"{REQUIRES}/{required.file}"
@@ -111,11 +170,16 @@ def compile_step(
         name=f"compile {resolution.recipe.name} {release.version} for {resolution.target.name}",
         inputs=inputs,
         commands=compilation.commands,
-        env=_environment(resolution, values, compilation.env, compilation.path),
+        env=_environment(
+            resolution,
+            values,
+            compilation.env,
+            (*(f"{item.place}/bin" for item in needed if item.on == "host"), *compilation.path),
+        ),
         cwd=SOURCE,
         mounts=mounts,
         copies=copies,
-        outputs=("*.whl",) if resolution.output == WHEEL else ("*",),
+        outputs=("*.whl",) if resolution.output == WHEEL else ("**/*",),
         sized_env={
             **compilation.sized_env,
             **{name: value for name, value in release.env.items() if _JOBS in value},

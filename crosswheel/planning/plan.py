@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from crosswheel.digest import Json
-from crosswheel.planning.compiling import built_numpy, wheel_step
+from crosswheel.planning.bundles import bundle_proof
+from crosswheel.planning.compiling import built_numpy, bundle_step, wheel_step
 from crosswheel.planning.fitting import NUMPY
-from crosswheel.planning.resolve import Resolution, numpy_for
+from crosswheel.planning.resolve import WHEEL, Resolution, numpy_for
 from crosswheel.planning.roots import emulator_step, target_root_step
 from crosswheel.planning.sources import LocalSource, refuse_unknown, release_tree, source_tree
-from crosswheel.planning.steps import LocalStep, ProofStep, Step, TreeStep, WheelStep
+from crosswheel.planning.steps import BundleProofStep, BundleStep, LocalStep, ProofStep, Step, TreeStep, WheelStep
 from crosswheel.planning.trial import CHECK_WHEEL, trial_inputs
 from crosswheel.spec.catalog import Catalog
 from crosswheel.spec.models import Cpu, Recipe, Release, System, Target
@@ -20,11 +21,17 @@ from crosswheel.spec.policy import policy_for
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """All steps of a build. ``proof`` is the goal; ``wheel`` is what it judges."""
+    """All steps of a build. ``proof`` is the goal; ``output`` is what it judges."""
 
     resolution: Resolution
-    wheel: WheelStep
-    proof: ProofStep
+    output: WheelStep | BundleStep
+    proof: ProofStep | BundleProofStep
+
+    @property
+    def wheel(self) -> WheelStep:
+        """The output, of a plan for a wheel."""
+        assert isinstance(self.output, WheelStep), f"{self.output.name} is no wheel"
+        return self.output
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -37,24 +44,31 @@ def plan(
     catalog: Catalog,
     *,
     rules: Mapping[str, int],
+    bundle_rules: Mapping[str, int] | None = None,
     sources: Mapping[str, LocalSource] | None = None,
 ) -> Plan:
-    """The plan of a resolution. ``rules`` are the proof's rules and their versions, ``sources`` what the user gave.
+    """The plan of a resolution. ``rules`` are the rules of a wheel's proof and their versions, ``bundle_rules`` those
+    of a bundle's, ``sources`` what the user gave.
 
     Raises ``InputError`` for a source of a name that the release does not have.
     """
     given = dict(sources or {})
     refuse_unknown(resolution, catalog, given)
     source = source_tree(resolution, catalog, given)
+    if resolution.output != WHEEL:
+        bundle = bundle_step(resolution, catalog, given, source)
+        judged = bundle_proof(resolution, catalog, bundle, bundle_rules or {})
+        return Plan(resolution=resolution, output=bundle, proof=judged)
     wheel = wheel_step(resolution, catalog, given, source)
     proof = _proof_step(resolution, catalog, wheel, rules, source)
-    return Plan(resolution=resolution, wheel=wheel, proof=proof)
+    return Plan(resolution=resolution, output=wheel, proof=proof)
 
 
 def _proof_step(
     resolution: Resolution, catalog: Catalog, wheel: WheelStep, rules: Mapping[str, int], source: TreeStep
 ) -> ProofStep:
     recipe = resolution.recipe
+    assert recipe.check is not None, "a recipe with a wheel has a check"
     policy = policy_for(resolution.target, resolution.sysroot, resolution.cpu, resolution.python)
     dumped: Mapping[str, Json] = policy.model_dump(mode="json")
     return ProofStep(
@@ -75,7 +89,7 @@ def _proof_step(
         },
         policy=dumped,
         check=catalog.check_script(recipe),
-        tests=resolution.release.tests,
+        tests=resolution.release.tests or 0,
         timeout=recipe.check.timeout,
         install=recipe.check.install,
         rules=rules,
@@ -101,6 +115,7 @@ def verification(
     """The proof of a wheel from anywhere, with the check of the release that it is (``found``), if it is one."""
     recipe = found[0] if found else None
     numpy = numpy_for(found[1], target, system, cpu.name, catalog) if found else None
+    check = recipe.check if recipe else None
     tree = release_tree(*found, system, catalog) if found else None
     policy = policy_for(target, catalog.sysroot(system.sysroot), cpu, system.python)
     local = LocalStep(name="take the wheel", path=wheel.path, sha256=wheel.sha256, folder=False)
@@ -122,9 +137,9 @@ def verification(
         },
         policy=policy.model_dump(mode="json"),
         check=catalog.check_script(recipe) if recipe else "",
-        tests=found[1].tests if found else 0,
-        timeout=recipe.check.timeout if recipe else 0,
-        install=recipe is not None and recipe.check.install,
+        tests=(found[1].tests or 0) if found else 0,
+        timeout=check.timeout if check else 0,
+        install=check is not None and check.install,
         rules=rules,
         built_here=False,
     )

@@ -6,6 +6,7 @@ import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
@@ -39,14 +40,18 @@ class Request:
 
 
 WHEEL = "wheel"
-"""The output of every recipe that says nothing else."""
+"""The output of every recipe that has a distribution, where nothing else is asked for."""
+
+HOST = "x86_64"
+"""The target that tools of a build are built for: any machine that can be a builder."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Resolution:
     """What will be built, for what, with what. ``patches`` are in the order of the series. ``output`` is the wheel, or
-    one of the release's other outputs. ``numpy`` is the NumPy that is built with it, because the release needs one and
-    the target's distribution has none for this Python."""
+    one of the recipe's other outputs. ``chain`` are other recipes' releases that are built before. ``numpy`` is the
+    NumPy that is built with it, because the release needs one and the target's distribution has none for this Python.
+    """
 
     recipe: Recipe
     release: Release
@@ -60,6 +65,7 @@ class Resolution:
     builder_from: str | None
     output: str
     numpy: Resolution | None
+    chain: tuple[Chained, ...]
     patches: tuple[Patch, ...]
 
     @property
@@ -70,6 +76,14 @@ class Resolution:
     def wheel_tag(self) -> str:
         digits = self.python.replace(".", "")
         return f"cp{digits}-cp{digits}{abi_flags(self.python)}-linux_{self.target.arch}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chained:
+    """A release that is built before, because another needs its bundle on the host or for the target."""
+
+    on: Literal["host", "target"]
+    resolution: Resolution
 
 
 def abi_flags(python: str) -> str:
@@ -83,8 +97,11 @@ def abi_flags(python: str) -> str:
 
 def resolve(request: Request, catalog: Catalog) -> Resolution:
     """The resolution of a request. Raises ``InputError`` with every reason why it cannot be, and what could."""
+    return _resolve(request, catalog.target(request.target), catalog)
+
+
+def _resolve(request: Request, target: Target, catalog: Catalog) -> Resolution:
     recipe = catalog.recipe(request.recipe)
-    target = catalog.target(request.target)
     reasons: list[str] = []
     features = _features(request, recipe, target, reasons)
     cpu = _cpu(request, target, features, catalog, reasons)
@@ -95,7 +112,7 @@ def resolve(request: Request, catalog: Catalog) -> Resolution:
     release = chosen[0] if chosen else releases[0]
     features = _of_release(features, request, recipe, release, reasons)
     bazel = _bazel(request, recipe, release, catalog, reasons)
-    output = _output(request, release, reasons)
+    output = _output(request, recipe, release, reasons)
     numpy = numpy_for(chosen[0], target, chosen[1], request.cpu, catalog, request.builder_from) if chosen else None
     if request.builder_from and not _DIGEST.search(request.builder_from):
         reasons.append(f"--builder-from {request.builder_from} is no image by digest (IMAGE@sha256:…)")
@@ -115,6 +132,7 @@ def resolve(request: Request, catalog: Catalog) -> Resolution:
         builder_from=request.builder_from,
         output=output,
         numpy=numpy,
+        chain=_chain(request, release, target, system, catalog),
         patches=(),
     )
     return _with_patches(resolution, catalog)
@@ -277,12 +295,30 @@ def numpy_for(
     return resolve(wanted, catalog)
 
 
-def _output(request: Request, release: Release, reasons: list[str]) -> str:
-    known = [WHEEL, *(release.bazel.outputs if release.bazel else ())]
-    wanted = request.output or WHEEL
+def _chain(
+    request: Request, release: Release, target: Target, system: System, catalog: Catalog
+) -> tuple[Chained, ...]:
+    """What is built before. A tool of the build runs in the builder: it is built for the builder's own distribution."""
+    found = []
+    for link in release.chain:
+        wanted = replace(request, recipe=link.recipe, version=link.version, python=None, tools={}, output=None)
+        machine = target.model_copy(update={"systems": (system,)})
+        if link.on == "host":
+            toolchain = catalog.toolchain(system.toolchain)
+            own = System(python=toolchain.pythons[0], sysroot=toolchain.sysroot, toolchain=toolchain.name)
+            machine = catalog.target(HOST).model_copy(update={"systems": (own,)})
+            wanted = replace(wanted, target=HOST, cpu=None, features={})
+        found.append(Chained(on=link.on, resolution=_resolve(wanted, machine, catalog)))
+    return tuple(found)
+
+
+def _output(request: Request, recipe: Recipe, release: Release, reasons: list[str]) -> str:
+    known = [WHEEL] if recipe.distribution else []
+    known += [name for name in recipe.outputs if name in release.outputs]
+    wanted = request.output or (known[0] if known else "")
     if wanted not in known:
-        has = ", ".join(dict.fromkeys(known))
-        reasons.append(f"{release.version} has no output {wanted!r}; it has: {has}")
+        has = ", ".join(known)
+        reasons.append(f"{recipe.name} {release.version} has no output {wanted!r}; it has: {has or 'none'}")
     return wanted
 
 

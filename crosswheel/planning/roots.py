@@ -76,7 +76,8 @@ def target_root_step(
 def _of_recipe(recipe: Recipe, sysroot: str) -> tuple[str, ...]:
     """The packages of a distribution that a recipe's wheel loads and its check needs."""
     check = recipe.check
-    return (*recipe.runtime.get(sysroot, ()), *check.packages, *check.only.get(sysroot, ()))
+    wanted = (*check.packages, *check.only.get(sysroot, ())) if check else ()
+    return (*recipe.runtime.get(sysroot, ()), *wanted)
 
 
 def emulator_step(catalog: Catalog) -> RootStep:

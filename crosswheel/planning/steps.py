@@ -275,6 +275,54 @@ class WheelStep(Step):
 
 
 @dataclass(frozen=True, kw_only=True)
+class BundleStep(Step):
+    """Packs what the input ``run`` left, and rendered files of the input ``files`` if there is one, below a folder
+    ``stem``, with sorted members and fixed times, modes and owners. Result: ``out/<stem>.tar.gz``."""
+
+    kind: ClassVar[str] = "bundle"
+
+    stem: str
+
+    @property
+    def file(self) -> str:
+        """The file's name."""
+        return f"{self.stem}.tar.gz"
+
+    def fields(self) -> dict[str, Json]:
+        return {"stem": self.stem}
+
+
+@dataclass(frozen=True, kw_only=True)
+class BundleProofStep(Step):
+    """Judges the bundle of the input ``bundle``. Result: ``out/proof.json``
+    (:class:`crosswheel.proving.prove.Proof`).
+
+    Inputs: ``bundle``, ``root`` (the target's runtime root), ``emulator`` (a root with qemu-user), ``trial`` (what the
+    attempts need, if they need anything), and other recipes' bundles, unpacked. ``policy`` is the JSON of a
+    :class:`crosswheel.spec.policy.Policy`, ``attempts`` that of each :class:`crosswheel.spec.outputs.Attempt`.
+    ``version`` is what ``{version}`` in them stands for, ``timeout`` that of each in seconds. A failing proof is a
+    result like any other: the step succeeds.
+    """
+
+    kind: ClassVar[str] = "bundle-proof"
+
+    policy: Mapping[str, Json]
+    attempts: tuple[Mapping[str, Json], ...]
+    version: str
+    timeout: int
+    rules: Mapping[str, int]
+
+    def fields(self) -> dict[str, Json]:
+        return {
+            "policy": dict(self.policy),
+            "attempts": [dict(attempt) for attempt in self.attempts],
+            "version": self.version,
+            "timeout": self.timeout,
+            "rules": dict(self.rules),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
 class ProofStep(Step):
     """Judges the wheel of the input ``wheel``. Result: ``out/proof.json`` (:class:`crosswheel.proving.prove.Proof`).
 

@@ -20,14 +20,17 @@ def trial_inputs(
 ) -> dict[str, Step]:
     """The source's tests, and wheels, which are unpacked unless the check installs them. Where the index has a pure
     package as a source archive alone, its wheel is made in the builder."""
-    fitting = [w for w in recipe.check.wheels if w.arch in (None, arch) and serves(w, system.python)]
+    check = recipe.check
+    if check is None:
+        return {}
+    fitting = [w for w in check.wheels if w.arch in (None, arch) and serves(w, system.python)]
     steps: dict[str, Step] = {"source": source}
     for wheel in fitting:
         bring: Step
         if not wheel.file.endswith(".whl"):
             bring = _pure_wheel(catalog, wheel, fitting, system, arch)
         else:
-            bring = fetch_step(wheel) if recipe.check.install else unpacked(wheel)
+            bring = fetch_step(wheel) if check.install else unpacked(wheel)
         steps[f"{CHECK_WHEEL}{wheel.file}"] = bring
     return steps
 

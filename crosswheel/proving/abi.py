@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from packaging.version import InvalidVersion, Version
 
 from crosswheel.proving.elf import ElfFacts, VersionNeed
-from crosswheel.proving.facts import WheelFacts
+from crosswheel.proving.facts import Facts
 from crosswheel.proving.findings import Context, Finding, Rule, Severity, some
 
 NAME = "abi"
@@ -58,7 +58,7 @@ class Demand:
     number: Version
 
 
-def demands(facts: WheelFacts, family: str) -> list[Demand]:
+def demands(facts: Facts, family: str) -> list[Demand]:
     """Who wants which version of ``family`` (``GLIBC``), of libraries that are not in the wheel; the newest first."""
     bundled = {elf.soname for elf in facts.elfs}
     found = []
@@ -80,7 +80,7 @@ def _number(version: str, family: str) -> Version | None:
         return None
 
 
-def _judge(facts: WheelFacts, context: Context) -> Iterator[Finding]:
+def _judge(facts: Facts, context: Context) -> Iterator[Finding]:
     for family in FAMILIES:
         floor = Version(getattr(context.policy.floors, family))
         above = [demand for demand in demands(facts, family) if demand.number > floor]
@@ -112,7 +112,7 @@ def _wanted(need: VersionNeed) -> str:
     return f"{text} and {need.count - 3} more" if need.count > 3 else text
 
 
-def _relr(facts: WheelFacts, context: Context) -> Iterator[Finding]:
+def _relr(facts: Facts, context: Context) -> Iterator[Finding]:
     if Version(context.policy.floors.GLIBC) >= RELR_SINCE:
         return
     for elf in facts.native():
@@ -129,7 +129,7 @@ def _relr(facts: WheelFacts, context: Context) -> Iterator[Finding]:
             )
 
 
-def _unknown(facts: WheelFacts, context: Context) -> Iterator[Finding]:
+def _unknown(facts: Facts, context: Context) -> Iterator[Finding]:
     """Versions of the families that have no number: private interfaces, and marks of a newer time."""
     for elf in facts.native():
         names = sorted(
@@ -153,7 +153,7 @@ def _unknown(facts: WheelFacts, context: Context) -> Iterator[Finding]:
             )
 
 
-def _looked(facts: WheelFacts, context: Context) -> str:
+def _looked(facts: Facts, context: Context) -> str:
     newest = []
     for family in FAMILIES:
         found = demands(facts, family)

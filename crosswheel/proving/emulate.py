@@ -116,7 +116,7 @@ def emulated_run(policy: Policy, check: CheckSpec) -> EmulatedRun:
             f"{OUT}/{RESULT}",
             SOURCE,
         ),
-        env={**_ENVIRONMENT, "PYTHONPATH": ":".join(folders)},
+        env={**ENVIRONMENT, "PYTHONPATH": ":".join(folders)},
         cwd="/tmp",
         check=check.script,
         wheels=check.wheels,
@@ -124,7 +124,7 @@ def emulated_run(policy: Policy, check: CheckSpec) -> EmulatedRun:
     )
 
 
-_ENVIRONMENT: Mapping[str, str] = {
+ENVIRONMENT: Mapping[str, str] = {
     "HOME": "/tmp",
     "LANG": "C.UTF-8",
     "PATH": "/usr/bin:/bin",
@@ -133,6 +133,7 @@ _ENVIRONMENT: Mapping[str, str] = {
     "TMPDIR": "/tmp",
     "TZ": "UTC",
 }
+"""What every process on the emulated target finds in its environment."""
 
 
 def _python(policy: Policy) -> tuple[str, ...]:
@@ -166,7 +167,7 @@ def installing_run(policy: Policy, check: CheckSpec, wheel: str) -> EmulatedRun 
             "--disable-pip-version-check",
             f"{WHEELS}/{wheel}",
         ),
-        env=_ENVIRONMENT,
+        env=ENVIRONMENT,
         cwd="/tmp",
         check="",
         wheels=check.wheels,
@@ -205,19 +206,10 @@ def read_counts(result: bytes | None) -> Counts | str:
 def judge_run(wheel: str, policy: Policy, check: CheckSpec, outcome: RunOutcome) -> Iterator[Finding]:
     """The findings on a run; one of them at least."""
     counts = read_counts(outcome.result)
-    where = f"under qemu-{policy.arch} -cpu {policy.qemu}"
-    if outcome.timed_out:
-        yield _fail(
-            wheel,
-            f"{outcome.what} did not end within {check.timeout} s {where}",
-            "It hangs, or emulation is slower than the recipe allows for: give the check a longer timeout, or fewer "
-            "tests." + _last(outcome),
-        )
-    elif outcome.signal:
-        yield _signalled(wheel, policy, outcome, where)
-    elif outcome.status != 0:
-        said = f"{outcome.what} ended with status {outcome.status} {where}{_said(counts)}"
-        yield _fail(wheel, said, _last(outcome))
+    where = _under(policy)
+    bad = ended_badly(wheel, policy, outcome, check.timeout, said=_said(counts))
+    if bad:
+        yield bad
     elif isinstance(counts, str):
         yield _fail(wheel, f"the check ended well {where}, and {counts}", "A check that says nothing proves nothing.")
     elif counts.failures:
@@ -237,6 +229,30 @@ def judge_run(wheel: str, policy: Policy, check: CheckSpec, outcome: RunOutcome)
             message=f"{counts.tests - counts.skipped} tests passed{skipped} in {outcome.seconds:.1f} s {where}, in the "
             f"root of {policy.sysroot} with its Python {policy.python}",
         )
+
+
+def _under(policy: Policy) -> str:
+    return f"under qemu-{policy.arch} -cpu {policy.qemu}"
+
+
+def ended_badly(
+    file: str, policy: Policy, outcome: RunOutcome, timeout: int, *, status: int = 0, said: str = ""
+) -> Finding | None:
+    """The finding on a run of ``file`` that took longer than ``timeout`` (seconds), died, or ended with another
+    ``status``; ``said`` is what is known of it besides. None where it ended well."""
+    where = _under(policy)
+    if outcome.timed_out:
+        return _fail(
+            file,
+            f"{outcome.what} did not end within {timeout} s {where}",
+            "It hangs, or emulation is slower than the recipe allows for: give the check a longer timeout, or fewer "
+            "tests." + _last(outcome),
+        )
+    if outcome.signal:
+        return _signalled(file, policy, outcome, where)
+    if outcome.status != status:
+        return _fail(file, f"{outcome.what} ended with status {outcome.status} {where}{said}", _last(outcome))
+    return None
 
 
 def _signalled(wheel: str, policy: Policy, outcome: RunOutcome, where: str) -> Finding:

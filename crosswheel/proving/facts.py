@@ -1,4 +1,5 @@
-"""What is known of a wheel: its name, its members, its papers and its ELF files, gathered in one pass over the zip."""
+"""What is known of a wheel or of a bundle: its name, its members, a wheel's papers, and its ELF files, gathered in one
+pass over the archive."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from crosswheel.digest import sha256_file
 from crosswheel.errors import InputError
@@ -56,28 +58,22 @@ class RecordRow:
 
 
 @dataclass(frozen=True, kw_only=True)
-class WheelFacts:
-    """One wheel.
+class Facts:
+    """An archive of files for a machine.
 
-    ``file`` is the file's name; ``distribution`` (normalised), ``version``, ``build`` and ``tags`` (each
-    ``python-abi-platform``, sorted) are what it says. ``metadata`` and ``wheel`` are the headers of METADATA and WHEEL
-    by lower-case name, None where there is no such file. ``record`` is None where RECORD is missing or is no CSV.
-    ``garbled`` maps a member that begins like an ELF file and is none to the reason. ``paths`` maps the name of an ELF
-    file to the paths of a build that stand in it.
+    ``file`` is the file's name. ``garbled`` maps a member that begins like an ELF file and is none to the reason.
+    ``paths`` maps the name of an ELF file to the paths of a build that stand in it. ``word`` is what people call such
+    an archive, ``place`` where its files lie once installed, ``may_require`` whether something else that is installed
+    with it may bring a library.
     """
+
+    word: ClassVar[str]
+    place: ClassVar[str]
 
     file: str
     sha256: str
     size: int
-    distribution: str
-    version: str
-    build: str
-    tags: tuple[str, ...]
     members: tuple[Member, ...]
-    metadata: Mapping[str, tuple[str, ...]] | None
-    wheel: Mapping[str, tuple[str, ...]] | None
-    record: tuple[RecordRow, ...] | None
-    record_name: str
     elfs: tuple[ElfFacts, ...]
     garbled: Mapping[str, str]
     paths: Mapping[str, tuple[str, ...]]
@@ -85,6 +81,40 @@ class WheelFacts:
     def native(self) -> Iterator[ElfFacts]:
         """The ELF files for a processor: no GPU code."""
         return (elf for elf in self.elfs if not elf.for_device)
+
+    def installed_name(self, member: str) -> str:
+        """Where a member lies below ``place`` once installed."""
+        return member
+
+    @property
+    def may_require(self) -> bool:
+        return False
+
+
+@dataclass(frozen=True, kw_only=True)
+class WheelFacts(Facts):
+    """One wheel.
+
+    ``distribution`` (normalised), ``version``, ``build`` and ``tags`` (each ``python-abi-platform``, sorted) are what
+    its file's name says. ``metadata`` and ``wheel`` are the headers of METADATA and WHEEL by lower-case name, None
+    where there is no such file. ``record`` is None where RECORD is missing or is no CSV.
+    """
+
+    word: ClassVar[str] = "wheel"
+    place: ClassVar[str] = "site-packages"
+
+    distribution: str
+    version: str
+    build: str
+    tags: tuple[str, ...]
+    metadata: Mapping[str, tuple[str, ...]] | None
+    wheel: Mapping[str, tuple[str, ...]] | None
+    record: tuple[RecordRow, ...] | None
+    record_name: str
+
+    @property
+    def may_require(self) -> bool:
+        return bool((self.metadata or {}).get("requires-dist"))
 
     def installed_name(self, member: str) -> str:
         """Where a member lies below site-packages once installed; other schemes (scripts, data) stay as they are."""
@@ -110,7 +140,7 @@ def read_wheel(path: Path) -> WheelFacts:
         papers = {name: _paper(archive, entries, f"{dist_info}/{name}") for name in ("METADATA", "WHEEL", "RECORD")}
         record = _record(papers["RECORD"])
         algorithms = {row.path: row.digest.partition("=")[0] for row in record or ()}
-        gathered = _Gathered(algorithms)
+        gathered = Gathered(algorithms)
         for index, entry in enumerate(entries):
             gathered.add(entry, archive.pieces(index))
     return WheelFacts(
@@ -207,7 +237,7 @@ def _record(text: bytes | None) -> tuple[RecordRow, ...] | None:
 # --- the members -----------------------------------------------------------------------------------------------------
 
 
-class _Gathered:
+class Gathered:
     """The facts of the members seen so far. ``algorithms`` maps a member's name to the one that RECORD uses."""
 
     def __init__(self, algorithms: Mapping[str, str]) -> None:

@@ -1,15 +1,18 @@
-"""What a rule says: findings. What a rule is, and what it may look at besides the wheel."""
+"""What a rule says: findings. What a rule is, and what it may look at besides the wheel or the bundle."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from crosswheel.proving.facts import WheelFacts
+    from crosswheel.proving.facts import Facts
     from crosswheel.spec.policy import Policy
+
+F = TypeVar("F", bound="Facts")
+F_contra = TypeVar("F_contra", bound="Facts", contravariant=True)
 
 
 class Severity(StrEnum):
@@ -70,8 +73,8 @@ class Context:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rule:
-    """One question that is put to a wheel.
+class Rule(Generic[F_contra]):
+    """One question that is put to a wheel, to a bundle, or to both: ``F_contra`` are the facts that it wants.
 
     ``version`` goes up by one when the rule's answers change: it is in the key of the proof. ``about`` is what the
     rule asks, for people. ``judge`` gives what it found; :func:`judged` adds the sentence that nothing was found.
@@ -80,11 +83,11 @@ class Rule:
     name: str
     version: int
     about: str
-    judge: Callable[[WheelFacts, Context], Iterable[Finding]]
-    looked: Callable[[WheelFacts, Context], str]
+    judge: Callable[[F_contra, Context], Iterable[Finding]]
+    looked: Callable[[F_contra, Context], str]
 
 
-def judged(rule: Rule, facts: WheelFacts, context: Context) -> list[Finding]:
+def judged(rule: Rule[F], facts: F, context: Context) -> list[Finding]:
     """The rule's findings; one that says what was looked at (``rule.looked``) where it found nothing."""
     findings = list(rule.judge(facts, context))
     if not findings:

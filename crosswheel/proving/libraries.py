@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 from packaging.version import Version
 
 from crosswheel.proving.elf import ElfFacts
-from crosswheel.proving.facts import WheelFacts
+from crosswheel.proving.facts import Facts
 from crosswheel.proving.findings import Context, Finding, Rule, Severity, some
 
 NEEDED = "needed"
@@ -41,14 +41,14 @@ _ORIGIN = re.compile(r"^\$(?:ORIGIN|\{ORIGIN\})(?:/|$)")
 # --- needed ----------------------------------------------------------------------------------------------------------
 
 
-def _judge_needed(facts: WheelFacts, context: Context) -> Iterator[Finding]:
+def _judge_needed(facts: Facts, context: Context) -> Iterator[Finding]:
     wheel = _Places(facts)
     missing: dict[str, list[ElfFacts]] = {}
     expected = _LOADERS[context.policy.arch]
     always = _GLIBC | {PurePosixPath(expected).name}
     for elf in facts.native():
         if elf.interpreter and elf.interpreter != expected:
-            yield _needed(elf.name, f"asks for the loader {elf.interpreter}; the target's is {expected}")
+            yield _needed(facts, elf.name, f"asks for the loader {elf.interpreter}; the target's is {expected}")
         for soname in elf.needed:
             if soname not in (always if context.sonames is None else context.sonames) and not wheel.reaches(
                 elf, soname
@@ -71,7 +71,7 @@ def _judge_needed(facts: WheelFacts, context: Context) -> Iterator[Finding]:
 class _Places:
     """Where the wheel's libraries will lie, and where its files look."""
 
-    def __init__(self, facts: WheelFacts) -> None:
+    def __init__(self, facts: Facts) -> None:
         self._facts = facts
         installed = {elf.name: PurePosixPath(facts.installed_name(elf.name)) for elf in facts.elfs}
         self._folders = {path.parent.as_posix() for path in installed.values()}
@@ -98,7 +98,7 @@ class _Places:
         return sorted(self._searched(elf, elf.rpath + elf.runpath) - self._folders)
 
 
-def _missing(soname: str, elfs: list[ElfFacts], wheel: _Places, facts: WheelFacts, context: Context) -> Finding:
+def _missing(soname: str, elfs: list[ElfFacts], wheel: _Places, facts: Facts, context: Context) -> Finding:
     others = some([elf.name for elf in elfs[1:]], 2)
     wanted = f"wants {soname}{f' (as do {others})' if others else ''}"
     elsewhere = sorted({folder for elf in elfs for folder in wheel.looks_elsewhere(elf)})
@@ -107,34 +107,34 @@ def _missing(soname: str, elfs: list[ElfFacts], wheel: _Places, facts: WheelFact
             rule=NEEDED,
             severity=Severity.WARN,
             subject=elfs[0].name,
-            message=f"{wanted}, which is in the wheel, and no RPATH leads there: it is found only where something has "
+            message=f"{wanted}, which is in the {facts.word}, and no RPATH leads there: it is found only where something has "
             "loaded it before",
             hint="Link with -Wl,-rpath,'$ORIGIN/…' to the folder in which the library lies.",
         )
-    if elsewhere and (facts.metadata or {}).get("requires-dist"):
+    if elsewhere and facts.may_require:
         return Finding(
             rule=NEEDED,
             severity=Severity.NOT_PROVEN,
             subject=elfs[0].name,
-            message=f"{wanted}; the target does not have it, and a package that this wheel requires may bring it to "
+            message=f"{wanted}; the target does not have it, and a package that this {facts.word} requires may bring it to "
             f"{some(elsewhere, 2)}",
             hint="Look whether one of the wheel's requirements does.",
         )
-    return _needed(elfs[0].name, f"{wanted}; neither the wheel nor {context.policy.target} has it")
+    return _needed(facts, elfs[0].name, f"{wanted}; neither the {facts.word} nor {context.policy.target} has it")
 
 
-def _needed(subject: str, message: str) -> Finding:
+def _needed(facts: Facts, subject: str, message: str) -> Finding:
     return Finding(
         rule=NEEDED,
         severity=Severity.FAIL,
         subject=subject,
         message=message,
         hint="Link with the target's libraries (a dangling .so link in a sysroot changes what -l finds), link it "
-        "statically, or put the library into the wheel with an RPATH of $ORIGIN.",
+        f"statically, or put the library into the {facts.word} with an RPATH of $ORIGIN.",
     )
 
 
-def _looked_needed(facts: WheelFacts, context: Context) -> str:
+def _looked_needed(facts: Facts, context: Context) -> str:
     wanted = sorted({soname for elf in facts.native() for soname in elf.needed})
     return f"{len(wanted)} libraries are wanted, and all are there: {some(wanted, 8) or 'none'}"
 
@@ -142,7 +142,7 @@ def _looked_needed(facts: WheelFacts, context: Context) -> str:
 # --- bundled ---------------------------------------------------------------------------------------------------------
 
 
-def _judge_bundled(facts: WheelFacts, context: Context) -> Iterator[Finding]:
+def _judge_bundled(facts: Facts, context: Context) -> Iterator[Finding]:
     for member in facts.members:
         name = member.name.rpartition("/")[2]
         for pattern, severity, why in (
@@ -156,11 +156,11 @@ def _judge_bundled(facts: WheelFacts, context: Context) -> Iterator[Finding]:
                     severity=severity,
                     subject=member.name,
                     message=f"is {why}",
-                    hint="Leave it out of the wheel; the build copied it in (a `locate` or a glob found too much).",
+                    hint=f"Leave it out of the {facts.word}; the build copied it in (a `locate` or a glob found too much).",
                 )
 
 
-def _looked_bundled(facts: WheelFacts, _: Context) -> str:
+def _looked_bundled(facts: Facts, _: Context) -> str:
     libraries = [elf for elf in facts.native() if elf.soname]
     return f"{len(libraries)} libraries with a SONAME; none is the system's own"
 
@@ -186,7 +186,7 @@ def resolved(installed: str, entry: str) -> str | None:
     return "/".join(parts)
 
 
-def _judge_runpath(facts: WheelFacts, context: Context) -> Iterator[Finding]:
+def _judge_runpath(facts: Facts, context: Context) -> Iterator[Finding]:
     for elf in facts.native():
         for entry in dict.fromkeys(elf.rpath + elf.runpath):
             kind = "an RPATH" if entry in elf.rpath else "a RUNPATH"
@@ -194,7 +194,7 @@ def _judge_runpath(facts: WheelFacts, context: Context) -> Iterator[Finding]:
                 where = f"the folder {entry}" if entry else "whatever folder the program is started in"
                 severity, why = Severity.FAIL, f"has {kind} that names {where}, on any machine that it comes to"
             elif resolved(facts.installed_name(elf.name), entry) is None:
-                severity, why = context.blame, f"has {kind} that leads out of site-packages: {entry}"
+                severity, why = context.blame, f"has {kind} that leads out of {facts.place}: {entry}"
             else:
                 continue
             yield Finding(
@@ -207,15 +207,15 @@ def _judge_runpath(facts: WheelFacts, context: Context) -> Iterator[Finding]:
             )
 
 
-def _looked_runpath(facts: WheelFacts, _: Context) -> str:
+def _looked_runpath(facts: Facts, _: Context) -> str:
     entries = [entry for elf in facts.native() for entry in elf.rpath + elf.runpath]
-    return f"{len(entries)} entries of RPATH and RUNPATH, all relative to $ORIGIN and inside site-packages"
+    return f"{len(entries)} entries of RPATH and RUNPATH, all relative to $ORIGIN and inside {facts.place}"
 
 
 # --- paths -----------------------------------------------------------------------------------------------------------
 
 
-def _judge_paths(facts: WheelFacts, context: Context) -> Iterator[Finding]:
+def _judge_paths(facts: Facts, context: Context) -> Iterator[Finding]:
     searched = {elf.name: set(elf.rpath + elf.runpath) for elf in facts.elfs}
     for name, paths in facts.paths.items():
         found = [path for path in paths if path not in searched.get(name, ())]
@@ -230,14 +230,14 @@ def _judge_paths(facts: WheelFacts, context: Context) -> Iterator[Finding]:
             )
 
 
-def _looked_paths(facts: WheelFacts, _: Context) -> str:
+def _looked_paths(facts: Facts, _: Context) -> str:
     return f"{len(facts.elfs)} ELF files; none has a path below /build, /home, /root or a temporary folder in it"
 
 
 # --- segments --------------------------------------------------------------------------------------------------------
 
 
-def _judge_segments(facts: WheelFacts, context: Context) -> Iterator[Finding]:
+def _judge_segments(facts: Facts, context: Context) -> Iterator[Finding]:
     refused = Version(context.policy.floors.GLIBC) >= _NO_EXEC_STACK_SINCE
     for elf in facts.native():
         # Without the header, glibc's default for x86_64 is an executable stack (its sysdeps/x86/stackinfo.h).
@@ -260,7 +260,7 @@ def _judge_segments(facts: WheelFacts, context: Context) -> Iterator[Finding]:
             )
 
 
-def _looked_segments(facts: WheelFacts, _: Context) -> str:
+def _looked_segments(facts: Facts, _: Context) -> str:
     return f"{sum(1 for elf in facts.native() if elf.dynamic)} loadable files: no executable stack, no text relocations"
 
 

@@ -14,7 +14,7 @@ from packaging.version import Version
 
 from crosswheel.proving.abi import demands
 from crosswheel.proving.elf import ElfFacts
-from crosswheel.proving.facts import WheelFacts
+from crosswheel.proving.facts import Facts, WheelFacts
 from crosswheel.proving.findings import Context, Finding, Rule, Severity, some
 from crosswheel.spec.policy import Policy
 
@@ -38,7 +38,7 @@ _SUFFIX = re.compile(r"^(?P<stem>.+?)\.(?P<soabi>cpython-[0-9]+[a-z]*-[\w-]+|pyp
 # --- machine ---------------------------------------------------------------------------------------------------------
 
 
-def _judge_machine(facts: WheelFacts, context: Context) -> Iterator[Finding]:
+def _judge_machine(facts: Facts, context: Context) -> Iterator[Finding]:
     arch = context.policy.arch
     for name, why in facts.garbled.items():
         yield Finding(
@@ -74,7 +74,7 @@ def _wrong_header(elf: ElfFacts, arch: str) -> str:
     return ""
 
 
-def _looked_machine(facts: WheelFacts, context: Context) -> str:
+def _looked_machine(facts: Facts, context: Context) -> str:
     native = sum(1 for _ in facts.native())
     device = len(facts.elfs) - native
     more = f", and {device} with code for a GPU" if device else ""
@@ -235,14 +235,16 @@ def _looked_tag(facts: WheelFacts, context: Context) -> str:
     return f"{some(facts.tags)}: pip installs it on {context.policy.target}, and its files are what it says"
 
 
-RULES = (
-    Rule(
-        name=MACHINE,
-        version=1,
-        about="every ELF file is for the target's machine",
-        judge=_judge_machine,
-        looked=_looked_machine,
-    ),
+MACHINE_RULE = Rule(
+    name=MACHINE,
+    version=1,
+    about="every ELF file is for the target's machine",
+    judge=_judge_machine,
+    looked=_looked_machine,
+)
+
+RULES: tuple[Rule[WheelFacts], ...] = (
+    MACHINE_RULE,
     Rule(
         name=TAG,
         version=1,

@@ -1,4 +1,4 @@
-"""The proof: the verdict of all rules on one wheel, as a value that can be written and read."""
+"""The proof: the verdict of all rules on one wheel or bundle, as a value that can be written and read."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from crosswheel.digest import sha256_json
 from crosswheel.errors import DataError
@@ -19,7 +19,7 @@ from crosswheel.spec.policy import Policy
 SCHEMA = 1
 """Version of the proof's JSON."""
 
-STATIC_RULES: tuple[Rule, ...] = (*record.RULES, *payload.RULES, *abi.RULES, *libraries.RULES)
+STATIC_RULES: tuple[Rule[WheelFacts], ...] = (*record.RULES, *payload.RULES, *abi.RULES, *libraries.RULES)
 """The rules that read the wheel, in the order in which they speak."""
 
 RULES: Mapping[str, int] = {**{rule.name: rule.version for rule in STATIC_RULES}, emulate.NAME: emulate.VERSION}
@@ -44,10 +44,11 @@ class RunFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class Proof:
-    """The verdict on one wheel. ``rules`` are the versions of the rules that were asked, ``run`` is None where nothing
+    """The verdict on one wheel or bundle (``kind``), the ``file``. ``rules`` are the versions of the rules that were asked, ``run`` is None where nothing
     was run. ``policy_sha256`` is that of the policy's canonical JSON: the same digest means the same question."""
 
-    wheel: str
+    kind: Literal["wheel", "bundle"] = "wheel"
+    file: str
     sha256: str
     size: int
     policy: Policy
@@ -69,7 +70,7 @@ class Proof:
         """The proof as JSON has it."""
         return {
             "schema": SCHEMA,
-            "wheel": self.wheel,
+            self.kind: self.file,
             "sha256": self.sha256,
             "size": self.size,
             "passed": self.passed,
@@ -98,8 +99,10 @@ class Proof:
         try:
             if value["schema"] != SCHEMA:
                 raise ValueError(f"its schema is {value['schema']!r}, and this crosswheel reads schema {SCHEMA}")
+            kind: Literal["wheel", "bundle"] = "bundle" if "bundle" in value else "wheel"
             return cls(
-                wheel=str(value["wheel"]),
+                kind=kind,
+                file=str(value[kind]),
                 sha256=str(value["sha256"]),
                 size=int(value["size"]),
                 policy=Policy.model_validate(value["policy"]),
@@ -155,7 +158,7 @@ def prove(
     findings = [finding for rule in STATIC_RULES for finding in judged(rule, facts, context)]
     said, run_facts = _emulated(facts, policy, check, run, findings)
     return Proof(
-        wheel=facts.file,
+        file=facts.file,
         sha256=facts.sha256,
         size=facts.size,
         policy=policy,

@@ -13,7 +13,7 @@ def proof_lines(proof: Proof) -> list[str]:
     policy = proof.policy
     counts = ", ".join(f"{len(proof.of(item))} {_WORDS[item]}" for item in Severity if proof.of(item))
     lines = [
-        f"{'passed' if proof.passed else 'FAILED'}: {proof.wheel}",
+        f"{'passed' if proof.passed else 'FAILED'}: {proof.file}",
         f"  for {policy.target}: {policy.sysroot}, {policy.arch}, {policy.cpu}, Python {policy.python}, "
         f"glibc {policy.floors.GLIBC}",
         f"  sha256 {proof.sha256}",
@@ -21,7 +21,7 @@ def proof_lines(proof: Proof) -> list[str]:
     ]
     for severity in Severity:
         for finding in proof.of(severity):
-            lines.extend(_finding_lines(finding, proof.wheel))
+            lines.extend(_finding_lines(finding, proof.file))
     return lines
 
 

@@ -52,7 +52,7 @@ def adopt(proofs: Iterable[Path], folder: Path) -> list[Path]:
     for path, proof in read:
         folder.mkdir(parents=True, exist_ok=True)
         bazel = json.loads(path.read_text(encoding="utf-8")).get("build", {}).get("bazel")
-        parts = [proof.wheel.removesuffix(".whl"), proof.policy.target, proof.policy.cpu]
+        parts = [proof.file.removesuffix(".whl"), proof.policy.target, proof.policy.cpu]
         parts += [f"bazel-{bazel}"] if bazel else []
         copy = folder / (_UNSAFE.sub("_", "@".join(parts).replace("@", "_")) + ".json")
         copy.write_bytes(path.read_bytes())
@@ -70,7 +70,7 @@ def rows(folder: Path) -> list[Row]:
 
 
 def _order(row: Row) -> tuple[str, Version, str, str, str]:
-    name, version, _, _ = parse_wheel_filename(row.proof.wheel)
+    name, version, _, _ = parse_wheel_filename(row.proof.file)
     return name, version, row.proof.policy.target, row.proof.policy.python, row.file
 
 
@@ -94,7 +94,7 @@ def _built(kept: list[Row]) -> Iterator[str]:
     yield "|---|---|---|---|---|---|---|---|---|"
     for row in kept:
         proof = row.proof
-        name, version, _, _ = parse_wheel_filename(proof.wheel)
+        name, version, _, _ = parse_wheel_filename(proof.file)
         bazel = row.build.get("bazel")
         cells = (
             name,
@@ -131,7 +131,7 @@ def _never_built(catalog: Catalog, kept: list[Row]) -> Iterator[str]:
     yield "What the written data can plan (`./x plan …`), and no proof in docs/proofs/ shows."
     yield ""
     proved = {
-        (canonicalize_name(parse_wheel_filename(row.proof.wheel)[0]), str(parse_wheel_filename(row.proof.wheel)[1]),
+        (canonicalize_name(parse_wheel_filename(row.proof.file)[0]), str(parse_wheel_filename(row.proof.file)[1]),
          row.proof.policy.target, row.proof.policy.python)
         for row in kept
     }

@@ -125,8 +125,12 @@ class Catalog:
         return (self.root / "recipes" / recipe / "externals" / f"{release.version}.toml").is_file()
 
     def check_script(self, recipe: Recipe) -> str:
-        """The text of the script that runs on the emulated target."""
-        return self._text(self.root / "recipes" / recipe.name / recipe.check.script)
+        """The text of the script that runs on the emulated target; empty for a recipe without a wheel."""
+        return self.recipe_file(recipe, recipe.check.script) if recipe.check else ""
+
+    def recipe_file(self, recipe: Recipe, file: str) -> str:
+        """The text of a file beside ``recipe.toml``."""
+        return self._text(self.root / "recipes" / recipe.name / file)
 
     # --- targets and toolchains
 

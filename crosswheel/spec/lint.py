@@ -88,12 +88,17 @@ def _recipes(catalog: Catalog) -> Iterator[Problem]:
             if alias in seen and seen[alias] != name:
                 yield Problem(where=_at(catalog, path, "aliases"), what=f"{alias!r} already means {seen[alias]!r}")
             seen[alias] = name
-        if not (path.parent / recipe.check.script).is_file():
+        if recipe.check and not (path.parent / recipe.check.script).is_file():
             what = f"the check's script {recipe.check.script!r} does not exist"
             yield Problem(where=_at(catalog, path, "check", "script"), what=what)
-        for sysroot in sorted(set(recipe.check.only) - set(catalog.sysroot_names)):
+        for sysroot in sorted(set(recipe.check.only if recipe.check else ()) - set(catalog.sysroot_names)):
             where = _at(catalog, path, "check", "only", sysroot)
             yield Problem(where=where, what=f"there is no sysroot {sysroot!r}")
+        for output, told in recipe.outputs.items():
+            for file in told.trial:
+                if not (path.parent / file).is_file():
+                    what = f"the trial file {file!r} does not exist"
+                    yield Problem(where=_at(catalog, path, "outputs", output, "trial"), what=what)
         for feature, data in recipe.features.items():
             for other in sorted({*data.conflicts, *data.requires} - set(recipe.features)):
                 what = f"there is no feature {other!r}"
@@ -123,6 +128,16 @@ def _releases(catalog: Catalog, recipe: Recipe) -> Iterator[Problem]:
 
 
 def _release(catalog: Catalog, recipe: Recipe, release: Release, path: Path) -> Iterator[Problem]:
+    if (recipe.distribution == "") != (release.tests is None):
+        what = "`tests` is how many tests of a wheel's check must pass: a release with a wheel has it, and no other"
+        yield Problem(where=_at(catalog, path, "tests"), what=what)
+    for output in sorted(set(release.outputs) - {*recipe.outputs, "wheel"}):
+        what = f"recipe.toml has no [outputs.{output}], so nothing would be proved of it"
+        yield Problem(where=_at(catalog, path), what=what)
+    for number, link in enumerate(release.chain):
+        if link.recipe not in catalog.recipe_names or link.version not in catalog.versions(link.recipe):
+            what = f"there is no release {link.version} of a recipe {link.recipe!r}"
+            yield Problem(where=_at(catalog, path, "chain", number), what=what)
     if release.bazel:
         yield from _bazel(catalog, recipe, release.bazel, path)
     for number, external in enumerate(release.externals):

@@ -11,42 +11,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from packaging.version import InvalidVersion, Version
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
-Arch = Literal["aarch64", "x86_64"]
-Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$")]
-FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
-PythonVersion = Annotated[str, StringConstraints(pattern=r"^[23]\.[0-9]+$")]
-
-
-def _version(text: str) -> str:
-    try:
-        Version(text)
-    except InvalidVersion as error:
-        raise ValueError(f"{text!r} is no version (PEP 440)") from error
-    return text
-
-
-def _specifier(text: str) -> str:
-    try:
-        SpecifierSet(text)
-    except InvalidSpecifier as error:
-        raise ValueError(f"{text!r} is no version range (PEP 440), such as '>=3.8,<3.12'") from error
-    return text
-
-
-VersionText = Annotated[str, AfterValidator(_version)]
-Specifier = Annotated[str, AfterValidator(_specifier)]
-
-
-class Model(BaseModel):
-    """Frozen, and strict about its keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+from crosswheel.spec.base import Arch as Arch
+from crosswheel.spec.base import FileName, Specifier
+from crosswheel.spec.base import Model as Model
+from crosswheel.spec.base import Name as Name
+from crosswheel.spec.base import PythonVersion as PythonVersion
+from crosswheel.spec.base import Sha256 as Sha256
+from crosswheel.spec.base import VersionText as VersionText
+from crosswheel.spec.outputs import CMakeBuild, Link, Output, ScriptBuild
 
 # --- sources ---------------------------------------------------------------------------------------------------------
 
@@ -186,20 +160,33 @@ class Recipe(Model):
     ``builder`` are packages that its builds run. ``development`` are packages of the target's distribution that it is
     built against; ``runtime`` are those whose libraries the wheel loads, by the distribution (a sysroot's name →
     packages): their names follow the libraries' versions, and whoever installs the wheel installs them first.
+    ``outputs`` are what it gives besides a wheel. Where it gives none (no ``distribution``), they are all, and the
+    first of them is what is built where nothing else is asked for.
     """
 
     name: Name
     summary: str
     homepage: str
     aliases: tuple[Name, ...] = ()
-    distribution: str
-    modules: tuple[str, ...] = Field(min_length=1)
+    distribution: str = ""
+    modules: tuple[str, ...] = ()
     default: VersionText | None = None
     builder: tuple[str, ...] = ()
     development: tuple[str, ...] = ()
     runtime: dict[Name, tuple[str, ...]] = {}
     features: dict[Name, Feature] = {}
-    check: Check
+    check: Check | None = None
+    outputs: dict[Name, Output] = {}
+
+    @model_validator(mode="after")
+    def _gives_something(self) -> Recipe:
+        if not (bool(self.distribution) == bool(self.modules) == (self.check is not None)):
+            raise ValueError("`distribution`, `modules` and [check] are a wheel's, and go together")
+        if not (self.distribution or self.outputs):
+            raise ValueError("it gives nothing: neither a wheel (`distribution`) nor [outputs]")
+        if "wheel" in self.outputs:
+            raise ValueError("a wheel has `distribution`, `modules` and [check]; [outputs] are what is none")
+        return self
 
 
 class Configure(Model):
@@ -276,7 +263,8 @@ class Release(Model):
 
     ``facts`` says of ``bazel``, ``needs``, ``python`` and the like how sure they are. ``needs.numpy`` makes the
     target's NumPy part of the sysroot and of the root in which the wheel is tried. ``python`` is the range of CPython
-    that the release serves. ``tests`` is how many tests of the recipe's check must pass. ``requires`` are wheels for
+    that the release serves. ``tests`` is how many tests of the recipe's check must pass; a release of a recipe without
+    a wheel has none. ``chain`` are other recipes' releases that are built before. ``requires`` are wheels for
     the builder's Python. ``externals`` are handed over as unpacked folders: to Bazel by ``--override_repository`` and
     to CMake by ``FETCHCONTENT_SOURCE_DIR_<NAME>``. What ``externals/<version>.toml`` has besides is laid into Bazel's
     repository cache, so that the release's own rules unpack it. ``env`` is set for the build alone;
@@ -285,15 +273,18 @@ class Release(Model):
 
     version: VersionText
     era: str = ""
-    backend: Literal["bazel", "pep517", "cmake", "meson"]
+    backend: Literal["bazel", "pep517", "cmake", "meson", "script"]
     python: Specifier
     source: Source
-    tests: int = Field(gt=0)
+    tests: int | None = Field(default=None, gt=0)
     externals: tuple[External, ...] = ()
     requires: tuple[Requirement, ...] = ()
+    chain: tuple[Link, ...] = ()
     env: dict[str, str] = {}
     bazel: BazelBuild | None = None
     meson: MesonBuild | None = None
+    cmake: CMakeBuild | None = None
+    script: ScriptBuild | None = None
     needs: Needs = Needs()
     facts: dict[str, Fact] = {}
     note: str = ""
@@ -304,7 +295,17 @@ class Release(Model):
             raise ValueError('a [bazel] table goes with backend = "bazel", and only with it')
         if self.meson is not None and self.backend != "meson":
             raise ValueError('a [meson] table goes with backend = "meson" alone')
+        if self.cmake is not None and self.backend != "cmake":
+            raise ValueError('a [cmake] table goes with backend = "cmake"')
+        if (self.script is not None) != (self.backend == "script"):
+            raise ValueError('a [script] table goes with backend = "script", and only with it')
         return self
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The outputs that its build names; empty where ``setup.py`` makes a wheel, and nothing else."""
+        build = self.bazel or self.cmake or self.script
+        return tuple(build.outputs) if build else ()
 
 
 # --- targets and toolchains ------------------------------------------------------------------------------------------

@@ -43,7 +43,7 @@ def test_json_there_and_back(proof: Proof, tmp_path: Path) -> None:
     value = json.loads(path.read_text())
     assert value["schema"] == 1
     assert value["passed"] is True
-    assert value["sha256"] == sha256_file(tmp_path / proof.wheel)
+    assert value["sha256"] == sha256_file(tmp_path / proof.file)
     assert value["run"]["tests"] == 3
     assert value["rules"] == dict(RULES)
 
@@ -80,7 +80,7 @@ def test_rules_have_names_of_their_own_and_words() -> None:
 
 def test_the_lines_have_the_verdict_first_and_the_worst_next(proof: Proof) -> None:
     lines = proof_lines(proof)
-    assert lines[0] == f"passed: {proof.wheel}"
+    assert lines[0] == f"passed: {proof.file}"
     marks = [line.split()[0] for line in lines[4:] if not line.strip().startswith("→")]
     assert marks[0] == "warn"
     assert "pass" in marks

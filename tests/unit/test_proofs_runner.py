@@ -282,7 +282,7 @@ def test_a_hostile_wheel_is_never_unpacked(bench: Bench, tmp_path: Path) -> None
     assert sandbox.seen == []
     assert not list(tmp_path.rglob("evil.py"))
     with pytest.raises(InputError):
-        unpack_site(tmp_path / "wheel" / proof.wheel, tmp_path / "site")
+        unpack_site(tmp_path / "wheel" / proof.file, tmp_path / "site")
 
 
 def test_libraries_of_a_root(tmp_path: Path) -> None:

@@ -263,7 +263,7 @@ def needs_of(kinds: Collection[str], *, sandbox: Literal["docker", "host"], syst
     if packages and system.manager == "apt":
         wanted += [APT, KEYRING, TAR]
     elsewhere = packages and system.manager != "apt"  # then the assembler runs in a container
-    if elsewhere or "image" in kinds or (sandbox == "docker" and {"run", "proof"} & set(kinds)):
+    if elsewhere or "image" in kinds or (sandbox == "docker" and {"run", "proof", "bundle-proof"} & set(kinds)):
         wanted += [DOCKER, APPARMOR, DOCKER_DISK]
     if "tree" in kinds:
         wanted.append(GIT)

@@ -67,5 +67,12 @@ class Compilation:
     commands: tuple[tuple[str, ...], ...] = (PIP_WHEEL,)
 
 
+def filled(word: str, values: Mapping[str, str]) -> str:
+    """``word`` with each name of ``values`` in it, such as ``{out}``, replaced."""
+    for name, value in values.items():
+        word = word.replace(name, value)
+    return word
+
+
 Backend = Callable[[Resolution, Renderer, Mapping[str, Any], Mapping[str, str]], Compilation]
 """Resolution, renderer, the templates' values, externals (name → folder in the container) → the compilation."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from crosswheel.planning.backends import OUT, PIP_WHEEL, REPOSITORY_CACHE, TOOLS, Compilation
+from crosswheel.planning.backends import OUT, PIP_WHEEL, REPOSITORY_CACHE, TOOLS, Compilation, filled
 from crosswheel.planning.fitting import NUMPY
 from crosswheel.planning.render import Renderer
 from crosswheel.planning.resolve import Resolution
@@ -118,12 +118,6 @@ def _commands(resolution: Resolution, build: BazelBuild, python: str) -> tuple[t
     configure = (build.configure.command,) if build.configure else ()
     words = {"{python}": python, "{out}": OUT, "{platform}": f"linux_{resolution.target.arch}"}
     return tuple(
-        tuple(_filled(word, words) for word in command)
+        tuple(filled(word, words) for word in command)
         for command in (*configure, ("bazel", "build", *output.targets), *output.pack)
     )
-
-
-def _filled(word: str, values: Mapping[str, str]) -> str:
-    for name, value in values.items():
-        word = word.replace(name, value)
-    return word
