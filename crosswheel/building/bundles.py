@@ -16,6 +16,7 @@ from crosswheel.building.sources.unpack import unpack
 from crosswheel.errors import StepError
 from crosswheel.planning.backends import SOURCE_DATE_EPOCH, filled
 from crosswheel.planning.bundles import BUNDLE
+from crosswheel.planning.roots import SHELL
 from crosswheel.planning.steps import BundleProofStep, BundleStep
 from crosswheel.planning.toolchains import EXTERNALS
 from crosswheel.proving.bundles import AttemptOutcome, prove_bundle
@@ -135,7 +136,7 @@ class _Running:
         machine is asked to run it, and does not know it; it knows qemu, and qemu knows the target's shell."""
         for path in sorted((self._job.work / "bundle").glob("bin/*")):
             script = folder / path.name
-            text = f'#!{self._qemu} /bin/sh\nexec {self._qemu} {BUNDLE}/bin/{path.name} "$@"\n'
+            text = f'#!{self._qemu} /bin/{SHELL}\nexec {self._qemu} {BUNDLE}/bin/{path.name} "$@"\n'
             script.write_text(text, encoding="utf-8")
             script.chmod(0o755)
         return folder

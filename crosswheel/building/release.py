@@ -24,6 +24,7 @@ def build_record(plan: Plan, store: Store) -> dict[str, Any]:
     return {
         "recipe": chosen.recipe.name,
         "version": chosen.release.version,
+        "output": chosen.output,
         "backend": chosen.release.backend,
         "bazel": chosen.bazel.version if chosen.bazel else None,
         "features": sorted(chosen.features),

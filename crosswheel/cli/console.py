@@ -365,7 +365,7 @@ def proof_text(
         word = next((word for word in _VERDICTS if line.startswith(f"  {word} ")), "")
         pieces += [("  ", ""), (word, _VERDICTS.get(word, "")), (f"{line[2 + len(word) :]}\n", "")]
     if not proof.passed:
-        pieces.append(("The proof failed: this wheel does not fit its target.\n", "bold red"))
+        pieces.append((f"The proof failed: this {proof.kind} does not fit its target.\n", "bold red"))
     return pieces
 
 

@@ -9,7 +9,7 @@ from packaging.version import Version
 from crosswheel.planning.backends import OUT, filled
 from crosswheel.planning.compiling import chained, unpacked_bundle
 from crosswheel.planning.resolve import Resolution
-from crosswheel.planning.roots import emulator_step, target_root_step
+from crosswheel.planning.roots import attempts_root_step, emulator_step
 from crosswheel.planning.steps import BundleProofStep, BundleStep, FilesStep, RenderedFile, RunStep, Step
 from crosswheel.planning.toolchains import SYSROOT, TOOLCHAIN
 from crosswheel.spec.catalog import Catalog
@@ -33,7 +33,7 @@ def bundle_proof(
         name=f"prove {bundle.stem} on {resolution.cpu.qemu}",
         inputs={
             "bundle": bundle,
-            "root": target_root_step(catalog, resolution.sysroot.name, resolution.target.arch, resolution.python),
+            "root": attempts_root_step(catalog, resolution.sysroot.name, resolution.target.arch),
             "emulator": emulator_step(catalog),
             **({"trial": trial} if trial else {}),
             **needed,

@@ -73,6 +73,18 @@ def target_root_step(
     return root_step(catalog, sysroot, arch, tuple(sorted(packages)), f"target root {name} {arch}", lock)
 
 
+SHELL = "dash"
+"""The package of the shell that starts one program of a bundle for another; it is in ``/bin`` under its own name."""
+
+
+def attempts_root_step(catalog: Catalog, name: str, arch: Arch) -> RootStep:
+    """The root in which a bundle is tried: the target's runtime, without any Python, and a shell."""
+    sysroot = catalog.sysroot(name)
+    packages = tuple(sorted({*sysroot.runtime, SHELL}))
+    lock = f"{name}-{DEB_ARCH[arch]}-attempts"
+    return root_step(catalog, sysroot, arch, packages, f"target root of bundles {name} {arch}", lock)
+
+
 def _of_recipe(recipe: Recipe, sysroot: str) -> tuple[str, ...]:
     """The packages of a distribution that a recipe's wheel loads and its check needs."""
     check = recipe.check

@@ -47,6 +47,10 @@ class BundleFacts(Facts):
     links: Mapping[str, str]
     odd: tuple[str, ...]
 
+    @property
+    def aliases(self) -> frozenset[str]:
+        return frozenset(self.links)
+
 
 def read_bundle(path: Path) -> BundleFacts:
     """The facts of the bundle at ``path``. ``InputError`` where it is no tar archive, or one beyond all measure."""
@@ -239,7 +243,7 @@ def _judge(
         wanted = pattern.replace("{version}", re.escape(version))
         if text is None:
             yield _unlike(bundle, f"{run.what}: {what.removesuffix(' with').replace('it left', 'it did not leave')}")
-        elif not re.search(wanted, text):
+        elif not re.search(wanted, text, re.MULTILINE):
             begin = text.strip()[:200] or "nothing"
             yield _unlike(bundle, f"{run.what}: {what} {begin!r}, in which nothing matches {wanted!r}")
 

@@ -90,6 +90,11 @@ class Facts:
     def may_require(self) -> bool:
         return False
 
+    @property
+    def aliases(self) -> frozenset[str]:
+        """Further names of its files: its symbolic links."""
+        return frozenset()
+
 
 @dataclass(frozen=True, kw_only=True)
 class WheelFacts(Facts):

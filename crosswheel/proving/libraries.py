@@ -75,7 +75,7 @@ class _Places:
         self._facts = facts
         installed = {elf.name: PurePosixPath(facts.installed_name(elf.name)) for elf in facts.elfs}
         self._folders = {path.parent.as_posix() for path in installed.values()}
-        self._files = {path.as_posix() for path in installed.values()}
+        self._files = {path.as_posix() for path in installed.values()} | facts.aliases
         self._names = {path.name for path in installed.values()} | {elf.soname for elf in facts.elfs if elf.soname}
         # A DT_RPATH serves the libraries that its file loads, too (ld.so(8)); which those are is not followed.
         self._inherited = {place for elf in facts.elfs for place in self._searched(elf, elf.rpath)}

@@ -25,10 +25,10 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._+-]+")
 _HEAD = """\
 # Status: what was really built and proved
 
-This page is written by `./x status` from what is kept: the proofs in [docs/proofs/](proofs/), each of a wheel that
-crosswheel built; what was measured of them (`measured.toml` there); and on which of upstream's own bytes the patches
+This page is written by `./x status` from what is kept: the proofs in [docs/proofs/](proofs/), each of a wheel or a bundle
+that crosswheel built; what was measured of them (`measured.toml` there); and on which of upstream's own bytes the patches
 were tried (`patches/<recipe>/checked.toml`). *Tests* are those of the recipe's check that passed on the emulated
-processor.
+processor; for a bundle, which no Python loads, they are its attempts.
 
 """
 
@@ -41,6 +41,25 @@ class Row:
     build: dict[str, Any]
     file: str
 
+    @property
+    def package(self) -> str:
+        """The wheel's distribution, or the recipe of a bundle."""
+        if self.proof.kind == "bundle":
+            return str(self.build["recipe"])
+        return parse_wheel_filename(self.proof.file)[0]
+
+    @property
+    def version(self) -> str:
+        if self.proof.kind == "bundle":
+            return str(self.build["version"])
+        return str(parse_wheel_filename(self.proof.file)[1])
+
+    @property
+    def system(self) -> str:
+        """What tells the systems of a target apart: the CPython of a wheel, the distribution of a bundle."""
+        policy = self.proof.policy
+        return policy.sysroot if self.proof.kind == "bundle" else policy.python
+
 
 def adopt(proofs: Iterable[Path], folder: Path) -> list[Path]:
     """Copies proofs into ``folder`` under names that tell wheel, target and processor. Returns the copies.
@@ -52,7 +71,7 @@ def adopt(proofs: Iterable[Path], folder: Path) -> list[Path]:
     for path, proof in read:
         folder.mkdir(parents=True, exist_ok=True)
         bazel = json.loads(path.read_text(encoding="utf-8")).get("build", {}).get("bazel")
-        parts = [proof.file.removesuffix(".whl"), proof.policy.target, proof.policy.cpu]
+        parts = [proof.file.removesuffix(".whl").removesuffix(".tar.gz"), proof.policy.target, proof.policy.cpu]
         parts += [f"bazel-{bazel}"] if bazel else []
         copy = folder / (_UNSAFE.sub("_", "@".join(parts).replace("@", "_")) + ".json")
         copy.write_bytes(path.read_bytes())
@@ -70,8 +89,7 @@ def rows(folder: Path) -> list[Row]:
 
 
 def _order(row: Row) -> tuple[str, Version, str, str, str]:
-    name, version, _, _ = parse_wheel_filename(row.proof.file)
-    return name, version, row.proof.policy.target, row.proof.policy.python, row.file
+    return row.package, Version(row.version), row.proof.policy.target, row.system, row.file
 
 
 def status_page(catalog: Catalog, folder: Path) -> str:
@@ -90,17 +108,16 @@ def status_page(catalog: Catalog, folder: Path) -> str:
 def _built(kept: list[Row]) -> Iterator[str]:
     yield "## Built and proved"
     yield ""
-    yield "| package | version | target | CPython | built by | run on | tests | verdict | wheel's sha256 |"
+    yield "| package | version | target | CPython | built by | run on | tests | verdict | sha256 |"
     yield "|---|---|---|---|---|---|---|---|---|"
     for row in kept:
         proof = row.proof
-        name, version, _, _ = parse_wheel_filename(proof.file)
         bazel = row.build.get("bazel")
         cells = (
-            name,
-            str(version),
+            f"{row.package} ({row.build.get('output')})" if proof.kind == "bundle" else row.package,
+            row.version,
             proof.policy.target,
-            proof.policy.python,
+            f"none ({row.system})" if proof.kind == "bundle" else row.system,
             f"Bazel {bazel}" if bazel else str(row.build.get("backend", "")),
             proof.policy.qemu,
             _passing(proof),
@@ -130,21 +147,19 @@ def _never_built(catalog: Catalog, kept: list[Row]) -> Iterator[str]:
     yield ""
     yield "What the written data can plan (`./x plan …`), and no proof in docs/proofs/ shows."
     yield ""
-    proved = {
-        (canonicalize_name(parse_wheel_filename(row.proof.file)[0]), str(parse_wheel_filename(row.proof.file)[1]),
-         row.proof.policy.target, row.proof.policy.python)
-        for row in kept
-    }
+    proved = {(row.package, row.version, row.proof.policy.target, row.system) for row in kept}
     for name in catalog.recipe_names:
         recipe = catalog.recipe(name)
+        package = canonicalize_name(recipe.distribution) if recipe.distribution else name
         for release in catalog.releases(name):
-            missing = [
-                f"{target} (CPython {system.python})"
+            missing = dict.fromkeys(
+                f"{target} (CPython {system.python})" if recipe.distribution else f"{target} ({system.sysroot})"
                 for target in catalog.target_names
                 for system in catalog.target(target).systems
                 if _plans(catalog, name, release.version, target, system.python)
-                and (canonicalize_name(recipe.distribution), release.version, target, system.python) not in proved
-            ]
+                and (package, release.version, target, system.python if recipe.distribution else system.sysroot)
+                not in proved
+            )
             yield f"- {name} {release.version}: {', '.join(missing) or 'nothing; all of it is proved'}"
 
 

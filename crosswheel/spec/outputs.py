@@ -19,7 +19,8 @@ def _pattern(text: str) -> str:
 
 
 Pattern = Annotated[str, AfterValidator(_pattern)]
-"""A regular expression that is searched for, in which ``{version}`` stands for the release's number."""
+"""A regular expression that is searched for, in which ``{version}`` stands for the release's number; ``^`` and ``$`` are
+a line's begin and end."""
 
 
 class Attempt(Model):

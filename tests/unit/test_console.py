@@ -395,7 +395,7 @@ def proof_of(*findings: Finding) -> Proof:
         floors=Floors(GLIBC="2.36", GLIBCXX="3.4.30", CXXABI="1.3.13", GCC="12.0"),
     )
     return Proof(
-        wheel=WHEEL,
+        file=WHEEL,
         sha256="a" * 64,
         size=1,
         policy=policy,

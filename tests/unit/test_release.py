@@ -23,7 +23,7 @@ BUILD = {"recipe": "wrapt", "backend": "pep517", "bazel": None}
 
 def proof(severity: Severity) -> Proof:
     return Proof(
-        wheel=WHEEL,
+        file=WHEEL,
         sha256="a" * 64,
         size=5,
         policy=POLICY,

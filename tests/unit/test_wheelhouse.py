@@ -213,7 +213,7 @@ def write(folder: Path, file: str, requires: Sequence[str] = ()) -> Path:
 
 def verdict(severity: Severity, wheel: str) -> Proof:
     return Proof(
-        wheel=wheel,
+        file=wheel,
         sha256="a" * 64,
         size=1,
         policy=POLICY,
