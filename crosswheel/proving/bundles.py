@@ -107,7 +107,9 @@ def _pieces(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Iterator[bytes
 
 def _judge_contents(facts: BundleFacts, _: Context) -> Iterator[Finding]:
     if len(facts.tops) != 1:
-        yield _contents(facts.file, f"has {len(facts.tops)} folders at its top, and must have one, which unpackers strip")
+        yield _contents(
+            facts.file, f"has {len(facts.tops)} folders at its top, and must have one, which unpackers strip"
+        )
     for member in facts.members:
         why = unsafe_name(member.name)
         if why:
@@ -141,8 +143,8 @@ def _looked_contents(facts: BundleFacts, _: Context) -> str:
     archives = sum(member.name.endswith(".a") for member in facts.members)
     more = f"; {archives} static libraries, into which no rule looks" if archives else ""
     return (
-        f"{len(facts.members)} files, {len(facts.links)} links, {facts.size:,} bytes, {unpacked:,} unpacked; all can be "
-        f"read, and every link leads to a file in it{more}"
+        f"{len(facts.members)} files, {len(facts.links)} links, {facts.size:,} bytes, {unpacked:,} unpacked; all can "
+        f"be read, and every link leads to a file in it{more}"
     )
 
 

@@ -107,8 +107,8 @@ def _missing(soname: str, elfs: list[ElfFacts], wheel: _Places, facts: Facts, co
             rule=NEEDED,
             severity=Severity.WARN,
             subject=elfs[0].name,
-            message=f"{wanted}, which is in the {facts.word}, and no RPATH leads there: it is found only where something has "
-            "loaded it before",
+            message=f"{wanted}, which is in the {facts.word}, and no RPATH leads there: it is found only where "
+            "something has loaded it before",
             hint="Link with -Wl,-rpath,'$ORIGIN/…' to the folder in which the library lies.",
         )
     if elsewhere and facts.may_require:
@@ -116,8 +116,8 @@ def _missing(soname: str, elfs: list[ElfFacts], wheel: _Places, facts: Facts, co
             rule=NEEDED,
             severity=Severity.NOT_PROVEN,
             subject=elfs[0].name,
-            message=f"{wanted}; the target does not have it, and a package that this {facts.word} requires may bring it to "
-            f"{some(elsewhere, 2)}",
+            message=f"{wanted}; the target does not have it, and a package that this {facts.word} requires may bring it "
+            f"to {some(elsewhere, 2)}",
             hint="Look whether one of the wheel's requirements does.",
         )
     return _needed(facts, elfs[0].name, f"{wanted}; neither the {facts.word} nor {context.policy.target} has it")
@@ -156,7 +156,8 @@ def _judge_bundled(facts: Facts, context: Context) -> Iterator[Finding]:
                     severity=severity,
                     subject=member.name,
                     message=f"is {why}",
-                    hint=f"Leave it out of the {facts.word}; the build copied it in (a `locate` or a glob found too much).",
+                    hint=f"Leave it out of the {facts.word}; the build copied it in (a `locate` or a glob found too "
+                    "much).",
                 )
 
 

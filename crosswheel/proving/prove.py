@@ -44,8 +44,9 @@ class RunFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class Proof:
-    """The verdict on one wheel or bundle (``kind``), the ``file``. ``rules`` are the versions of the rules that were asked, ``run`` is None where nothing
-    was run. ``policy_sha256`` is that of the policy's canonical JSON: the same digest means the same question."""
+    """The verdict on one wheel or bundle (``kind``), the ``file``. ``rules`` are the versions of the rules that were
+    asked, ``run`` is None where nothing was run. ``policy_sha256`` is that of the policy's canonical JSON: the same
+    digest means the same question."""
 
     kind: Literal["wheel", "bundle"] = "wheel"
     file: str

@@ -25,10 +25,10 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._+-]+")
 _HEAD = """\
 # Status: what was really built and proved
 
-This page is written by `./x status` from what is kept: the proofs in [docs/proofs/](proofs/), each of a wheel or a bundle
-that crosswheel built; what was measured of them (`measured.toml` there); and on which of upstream's own bytes the patches
-were tried (`patches/<recipe>/checked.toml`). *Tests* are those of the recipe's check that passed on the emulated
-processor; for a bundle, which no Python loads, they are its attempts.
+This page is written by `./x status` from what is kept: the proofs in [docs/proofs/](proofs/), each of a wheel or a
+bundle that crosswheel built; what was measured of them (`measured.toml` there); and on which of upstream's own bytes
+the patches were tried (`patches/<recipe>/checked.toml`). *Tests* are those of the recipe's check that passed on the
+emulated processor; for a bundle, which no Python loads, they are its attempts.
 
 """
 

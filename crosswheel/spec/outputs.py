@@ -19,16 +19,16 @@ def _pattern(text: str) -> str:
 
 
 Pattern = Annotated[str, AfterValidator(_pattern)]
-"""A regular expression that is searched for, in which ``{version}`` stands for the release's number; ``^`` and ``$`` are
-a line's begin and end."""
+"""A regular expression that is searched for, in which ``{version}`` stands for the release's number, and ``^`` and
+``$`` for a line's begin and end."""
 
 
 class Attempt(Model):
     """A command that the proof of a bundle runs on the emulated target.
 
     In ``argv``, ``{bundle}`` stands for the unpacked bundle, ``{trial}`` for the output's trial files with what
-    ``prepare`` left beside them, ``{out}`` for a writable folder that all attempts share,
-    ``{externals}/RECIPE`` for the bundle of another recipe that is in the release's chain for the target, and ``{start}/NAME`` for a script that
+    ``prepare`` left beside them, ``{out}`` for a writable folder that all attempts share, ``{externals}/RECIPE`` for
+    the bundle of another recipe that is in the release's chain for the target, and ``{start}/NAME`` for a script that
     starts the bundle's ``bin/NAME``, for a program that is to start it. The first word is a program of the target. It
     must end with ``status``, its output must match ``expect``, and each file of ``leaves``, below ``{out}``, its
     pattern.

@@ -220,9 +220,7 @@ VERSION = Attempt(argv=("{bundle}/bin/tool", "--version"), expect=r"^tool {versi
 
 
 def outcome(*lines: str, status: int = 0, timed_out: bool = False, **files: str | None) -> AttemptOutcome:
-    run = RunOutcome(
-        status=status, timed_out=timed_out, seconds=0.5, lines=lines, result=None, what="`tool --version`"
-    )
+    run = RunOutcome(status=status, timed_out=timed_out, seconds=0.5, lines=lines, result=None, what="`tool --version`")
     return AttemptOutcome(run=run, left=files)
 
 
@@ -273,9 +271,7 @@ def test_nothing_is_run_of_a_bundle_for_another_machine(tmp_path: Path) -> None:
         raise AssertionError("it was run")
 
     bundle = packed(tmp_path, run=left(tmp_path / "run", {"bin/tool": write_elf(machine=62)}))
-    proof = prove_bundle(
-        bundle, POLICY, sonames=SONAMES, attempts=[VERSION], version="1", timeout=9, run=run
-    )
+    proof = prove_bundle(bundle, POLICY, sonames=SONAMES, attempts=[VERSION], version="1", timeout=9, run=run)
     assert proof.run is None
     assert "the rule machine failed" in proof.findings[-1].message
 
@@ -346,7 +342,14 @@ def test_attempts_see_the_bundle_its_starters_and_the_chain(tmp_path: Path) -> N
     assert Proof.read(job.out / "proof.json").passed
     first, second = sandbox.seen
     qemu = "/emulator/qemu-aarch64-static"
-    assert first.argv == (qemu, "-cpu", POLICY.qemu, "/externals/protobuf/bin/protoc", "--plugin=/start/tool", "/trial/a")
+    assert first.argv == (
+        qemu,
+        "-cpu",
+        POLICY.qemu,
+        "/externals/protobuf/bin/protoc",
+        "--plugin=/start/tool",
+        "/trial/a",
+    )
     assert second.argv[3:] == ("/bundle/bin/tool", "/out/a")
     assert first.env["QEMU_CPU"] == POLICY.qemu
     places = {mount.target: mount for mount in first.mounts}

@@ -197,7 +197,7 @@ def test_the_readmes_recipes_are_the_catalogs(catalog: Catalog) -> None:
             f"Bazel {' or '.join(release.bazel.versions)}" if release.bazel else release.backend for release in releases
         ]
         assert row[3] == ", ".join(built)
-        counts = [str(release.tests) for release in releases]
+        counts = [str(release.tests) for release in releases if release.tests]
         assert re.findall(r"\d+", row[4]) == counts
 
 
