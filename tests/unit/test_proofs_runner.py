@@ -222,7 +222,7 @@ def test_a_check_that_hangs_is_stopped(bench: Bench) -> None:
 
 @pytest.mark.timeout(20)
 def test_qemu_that_dies_and_hangs_is_stopped_and_explained(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("crosswheel.building.proofs._LAST_WORDS_SECONDS", 0.2)
+    monkeypatch.setattr("crosswheel.building.emulation._LAST_WORDS_SECONDS", 0.2)
     bench = Bench(replace_timeout(bench.step, 600), bench.inputs, bench.job, bench.lines)
 
     def work(_: Path, log: Callable[[str], None], cancelled: threading.Event) -> int:
