@@ -75,12 +75,11 @@ def test_a_meson_table_is_for_meson_alone(data: Path) -> None:
 
 
 def test_a_recipes_packages_are_in_the_sysroot_and_in_the_target_root(catalog: Catalog) -> None:
-    for target, runtime in (("rpi4", "libhdf5-103-1"), ("rk3588", "libhdf5-310")):
-        python = "3.13" if target == "rk3588" else "3.11"
-        made = planned(catalog, "h5py", target, python=python)
+    for target in ("rpi4", "nanopi-m4"):
+        made = planned(catalog, "h5py", target)
         name = made.resolution.sysroot.name
         assert "libhdf5-dev" in lock(made, f"{name}-arm64-development-h5py").packages
-        assert runtime in lock(made, f"{name}-arm64-runtime-h5py").packages
+        assert "libhdf5-103-1" in lock(made, f"{name}-arm64-runtime-h5py").packages
     # Another recipe's sysroot is what it was.
     assert not [step for step in planned(catalog, "wrapt").steps if isinstance(step, LockStep) and "h5py" in step.lock]
 

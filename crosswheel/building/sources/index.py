@@ -6,15 +6,17 @@ import json
 import subprocess
 import sys
 
+from packaging.utils import canonicalize_name
+
 from crosswheel.errors import FetchError
-from crosswheel.planning.wheelhouse import IndexFile
+from crosswheel.planning.wheelhouse import IndexFile, named
 
 SECONDS = 300.0
 """How long pip may take for the pages of one project."""
 
 
 def list_project(name: str) -> tuple[IndexFile, ...]:
-    """The files of a project; none for one that no index knows. ``FetchError`` where an index cannot be asked."""
+    """The wheels and source archives of a project; none for one that no index knows. ``FetchError`` where an index cannot be asked."""
     argv = (sys.executable, "-P", "-m", "crosswheel.building.sources.pip_list", name)
     try:
         ended = subprocess.run(
@@ -25,15 +27,9 @@ def list_project(name: str) -> tuple[IndexFile, ...]:
     if ended.returncode != 0:
         said = [line for line in ended.stderr.splitlines() if line.strip()]
         raise _failed(name, "\n".join(said[-6:]) or f"pip ended with status {ended.returncode}")
-    return tuple(
-        IndexFile(
-            file=item["file"],
-            sha256=item["sha256"],
-            requires_python=item["requires_python"],
-            yanked=item["yanked"],
-        )
-        for item in map(json.loads, ended.stdout.splitlines())
-    )
+    files = (IndexFile(**json.loads(line)) for line in ended.stdout.splitlines())
+    # A folder of pip's configuration (find-links) holds files of any project.
+    return tuple(item for item in files if (known := named(item.file)) and known[0] == canonicalize_name(name))
 
 
 def _failed(name: str, why: str) -> FetchError:
