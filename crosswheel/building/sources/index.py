@@ -16,7 +16,8 @@ SECONDS = 300.0
 
 
 def list_project(name: str) -> tuple[IndexFile, ...]:
-    """The wheels and source archives of a project; none for one that no index knows. ``FetchError`` where an index cannot be asked."""
+    """The wheels and source archives of a project; none for one that no index knows. ``FetchError`` where an index
+    cannot be asked."""
     argv = (sys.executable, "-P", "-m", "crosswheel.building.sources.pip_list", name)
     try:
         ended = subprocess.run(
