@@ -76,6 +76,9 @@ def build(
     planned = make_plan(catalog, asked)
     if error := _unknown_externals(planned, catalog):
         raise error
+    if with_dependencies and planned.resolution.output != WHEEL:
+        what = f"{planned.resolution.output} of {planned.resolution.recipe.name} is no wheel, and requires none"
+        raise InputError(what, where="--with-dependencies", hint="leave it out, or build a wheel: --output wheel")
     store = Store(settings.store)
     result = execute_all((planned.proof, planned.output), catalog, store, settings, quiet=json)
     released, proof = _release(planned, result, store, Path(out))

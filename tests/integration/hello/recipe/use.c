@@ -1,0 +1,7 @@
+#include <hello.h>
+#include <stdio.h>
+
+int main(void) {
+    printf("used %s\n", hello());
+    return 0;
+}

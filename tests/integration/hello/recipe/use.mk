@@ -1,0 +1,2 @@
+use: use.c
+	$(CC) -o $@ $< $$(pkg-config --cflags --libs hello) -Wl,-rpath,'$(BUNDLE)/lib'

@@ -1,0 +1,3 @@
+#include "hello.h"
+
+const char *hello(void) { return "hello 1.2.3"; }
