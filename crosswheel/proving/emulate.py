@@ -107,16 +107,15 @@ def emulated_run(policy: Policy, check: CheckSpec) -> EmulatedRun:
     emulated where the machine has no binfmt for the architecture: the check stays in one process.
     """
     folders = [SITE, *(f"{WHEELS}/{name}" for name in check.wheels)]
-    if check.install:
-        folders = [f"{SITE}/{folder}" for folder in installed_folders(policy.python)]
     return EmulatedRun(
         argv=(
             *_python(policy),
+            *(("-c", _with_site(policy.python)) if check.install else ()),
             f"{CHECK}/check.py",
             f"{OUT}/{RESULT}",
             SOURCE,
         ),
-        env={**ENVIRONMENT, "PYTHONPATH": ":".join(folders)},
+        env={**ENVIRONMENT, **({} if check.install else {"PYTHONPATH": ":".join(folders)})},
         cwd="/tmp",
         check=check.script,
         wheels=check.wheels,
@@ -144,6 +143,18 @@ def _python(policy: Policy) -> tuple[str, ...]:
 def installed_folders(python: str) -> tuple[str, ...]:
     """Where pip with ``--prefix`` puts packages below it: by its own scheme, and by Debian's (3.10 and later)."""
     return (f"lib/python{python}/site-packages", f"local/lib/python{python}/dist-packages")
+
+
+def _with_site(python: str) -> str:
+    """A program that runs its first argument as a script with what pip installed: as site-packages are, with their
+    .pth files, by which Python 2 knows namespace packages (``google`` of protobuf)."""
+    folders = [f"{SITE}/{folder}" for folder in installed_folders(python)]
+    return (
+        "import runpy, site, sys\n"
+        f"for folder in {folders!r}: site.addsitedir(folder)\n"
+        "del sys.argv[0]\n"
+        "runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
 
 
 def installing_run(policy: Policy, check: CheckSpec, wheel: str) -> EmulatedRun | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -151,9 +153,25 @@ def test_the_targets_pip_installs_from_the_given_files_alone() -> None:
     assert run.argv[run.argv.index("install") - 1] == f"/wheels/{PIP}/pip"
     assert {"--no-index", "--find-links=/wheels", "--prefix=/site"} <= set(run.argv)
     assert run.argv[-1] == "/wheels/tf.whl"
-    folders = emulated_run(POLICY, check).env["PYTHONPATH"].split(":")
-    assert "/site/lib/python3.11/site-packages" in folders
-    assert not any("six" in folder for folder in folders)
+    checked = emulated_run(POLICY, check)
+    assert "PYTHONPATH" not in checked.env
+    program = checked.argv[checked.argv.index("-c") + 1]
+    assert "/site/lib/python3.11/site-packages" in program
+    assert checked.argv[-3:] == ("/check/check.py", "/out/result.json", "/source")
+
+
+def test_what_was_installed_is_seen_as_site_packages_are(tmp_path: Path) -> None:
+    check = CheckSpec(script="", tests=1, timeout=9, wheels=(PIP,), install=True)
+    program = emulated_run(POLICY, check).argv[-4]
+    site = tmp_path / "site/lib/python3.11/site-packages"
+    (site / "hidden").mkdir(parents=True)
+    (site / "hidden/inside.py").write_text("VALUE = 42\n")
+    (site / "spaces.pth").write_text("hidden\n")
+    script = tmp_path / "check.py"
+    script.write_text("import inside, sys\nprint(__name__, inside.VALUE, sys.argv[1:])\n")
+    program = program.replace("/site/", f"{tmp_path}/site/")
+    done = subprocess.run((sys.executable, "-c", program, script, "a", "b"), capture_output=True, text=True, check=True)
+    assert done.stdout == "__main__ 42 ['a', 'b']\n"
 
 
 def test_without_pip_nothing_can_be_installed() -> None:
