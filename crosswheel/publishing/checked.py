@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from textwrap import wrap
 
 from crosswheel.spec.catalog import Catalog
 from crosswheel.spec.checked import Checked, read_checked, series_digest
+
+WIDTH = 120
+"""Of a line of running text in a page."""
 
 _KINDS = {"archive": "upstream's archive, sha256", "commit": "upstream's commit", "folder": "a folder, sha256"}
 
@@ -29,7 +33,7 @@ def checked_lines(catalog: Catalog) -> Iterator[str]:
         yield ""
         untried = [r.version for r in catalog.releases(name) if r.version not in {one.version for one in kept}]
         if untried:
-            yield f"Not tried, because these bytes could not be had: {', '.join(untried)}."
+            yield from wrap(f"Not tried, because these bytes could not be had: {', '.join(untried)}.", WIDTH)
             yield ""
 
 

@@ -142,25 +142,44 @@ def _verdict(proof: Proof) -> str:
 
 
 def _never_built(catalog: Catalog, kept: list[Row]) -> Iterator[str]:
-    """What the written data can plan, and no kept proof shows."""
+    """What the written data can plan, and no kept proof shows, release by release."""
     yield "## Planned, and not kept as proved here"
     yield ""
-    yield "What the written data can plan (`./x plan …`), and no proof in docs/proofs/ shows."
+    yield "What the written data can plan (`./x plan …`), and no proof in docs/proofs/ shows: target and CPython. A release"
+    yield "whose externals are not known is planned, and its build is refused until they are."
     yield ""
-    proved = {(row.package, row.version, row.proof.policy.target, row.system) for row in kept}
+    yield "| package | version | not proved for | |"
+    yield "|---|---|---|---|"
+    proved = {_place(row) for row in kept}
     for name in catalog.recipe_names:
         recipe = catalog.recipe(name)
         package = canonicalize_name(recipe.distribution) if recipe.distribution else name
         for release in catalog.releases(name):
-            missing = dict.fromkeys(
-                f"{target} (CPython {system.python})" if recipe.distribution else f"{target} ({system.sysroot})"
+            planned = dict.fromkeys(
+                (target, system.python if recipe.distribution else system.sysroot)
                 for target in catalog.target_names
                 for system in catalog.target(target).systems
                 if _plans(catalog, name, release.version, target, system.python)
-                and (package, release.version, target, system.python if recipe.distribution else system.sysroot)
-                not in proved
             )
-            yield f"- {name} {release.version}: {', '.join(missing) or 'nothing; all of it is proved'}"
+            key = (package, release.version)
+            missing = [place for place in planned if (*key, *place) not in proved]
+            known = catalog.knows_externals(name, release)
+            state = "" if known else "its externals are not known"
+            if not planned:
+                state = "fits no target"
+            yield f"| {name} | {release.version} | {_places(missing)} | {state} |"
+
+
+def _place(row: Row) -> tuple[str, str, str, str]:
+    return row.package, row.version, row.proof.policy.target, row.system
+
+
+def _places(missing: list[tuple[str, str]]) -> str:
+    """``rpi4 3.11, x86_64 3.11 3.9``; a dash for none."""
+    pythons: dict[str, list[str]] = {}
+    for target, python in missing:
+        pythons.setdefault(target, []).append(python)
+    return ", ".join(f"{target} {' '.join(found)}" for target, found in pythons.items()) or "-"
 
 
 def _plans(catalog: Catalog, recipe: str, version: str, target: str, python: str) -> bool:
