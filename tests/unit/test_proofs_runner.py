@@ -35,7 +35,7 @@ class FakeSandbox:
         self, container: Container, *, log: Callable[[str], None], cancelled: threading.Event, label_key: str
     ) -> int:
         self.seen.append(container)
-        if "-c" in container.argv:
+        if any("platform.machine" in word for word in container.argv):
             log(self.version)
             return 0
         out = next(mount.source for mount in container.mounts if mount.writable)
