@@ -116,8 +116,8 @@ def _missing(soname: str, elfs: list[ElfFacts], wheel: _Places, facts: Facts, co
             rule=NEEDED,
             severity=Severity.NOT_PROVEN,
             subject=elfs[0].name,
-            message=f"{wanted}; the target does not have it, and a package that this {facts.word} requires may bring it "
-            f"to {some(elsewhere, 2)}",
+            message=f"{wanted}; the target does not have it, and a package that this {facts.word} requires may "
+            f"bring it to {some(elsewhere, 2)}",
             hint="Look whether one of the wheel's requirements does.",
         )
     return _needed(facts, elfs[0].name, f"{wanted}; neither the {facts.word} nor {context.policy.target} has it")

@@ -191,7 +191,8 @@ class Recipe(Model):
 
 class Configure(Model):
     """What answers a release's ``configure``: ``command`` is run with ``answers`` in its environment and nothing to
-    read; ``features`` are answers where a feature is on. ``{python}`` stands for the builder's Python."""
+    read; ``features`` are answers where a feature is on. ``{python}`` stands for the builder's Python, ``{toolchain}``
+    for the folder of the rendered files."""
 
     command: tuple[str, ...]
     answers: dict[str, str] = {}

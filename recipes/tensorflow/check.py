@@ -82,7 +82,7 @@ class Kernels(Case):
     def test_quantised_matmul(self):
         left = np.random.randint(0, 255, (16, 24)).astype("u1")
         right = np.random.randint(0, 255, (24, 8)).astype("u1")
-        product, low, high = tf.quantized_matmul(
+        product, _, _ = tf.quantized_matmul(
             tf.bitcast(left, tf.quint8), tf.bitcast(right, tf.quint8), 0.0, 255.0, 0.0, 255.0
         )
         found = self.run_(tf.bitcast(product, tf.int32))
@@ -92,7 +92,7 @@ class Kernels(Case):
         values = np.arange(24, dtype="f4").reshape(4, 6)
         np.testing.assert_allclose(self.run_(tf.reduce_sum(values, axis=0)), values.sum(axis=0))
         np.testing.assert_allclose(self.run_(tf.segment_sum(values, [0, 0, 1, 1])), values.reshape(2, 2, 6).sum(axis=1))
-        values_of_top, places = self.run_(tf.nn.top_k(values[2], 3))
+        _, places = self.run_(tf.nn.top_k(values[2], 3))
         self.assertEqual(list(places), [5, 4, 3])
 
     def test_control_flow(self):

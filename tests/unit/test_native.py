@@ -32,7 +32,7 @@ def compilations(catalog: Catalog) -> Iterator[RunStep]:
                     except InputError:
                         continue
                     done.add(target.arch)
-                    step = made.wheel.inputs["run"]
+                    step = made.output.inputs["run"]
                     assert isinstance(step, RunStep)
                     yield step
 

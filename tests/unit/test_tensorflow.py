@@ -144,7 +144,8 @@ def test_configure_is_answered_and_nothing_is_native(catalog: Catalog) -> None:
     assert run.commands[0] == ("/usr/bin/python2.7", "configure.py")
     assert run.commands[1] == ("bazel", "build", "//tensorflow/tools/pip_package:build_pip_package")
     assert run.commands[2][-2:] == ("--platform", "linux_aarch64")
-    assert run.env["PYTHON_BIN_PATH"] == "/usr/bin/python2.7"
+    assert run.env["PYTHON_BIN_PATH"] == "/toolchain/host/path/python"
+    assert rendered(run, "toolchain")["host/path/python"] == "/usr/bin/python2.7"
     assert (run.env["TF_NEED_JEMALLOC"], run.env["TF_NEED_CUDA"]) == ("1", "0")
     everything = [*run.env.values(), *rendered(run, "home").values(), *rendered(run, "toolchain").values()]
     assert not any("-march=native" in text for text in everything)

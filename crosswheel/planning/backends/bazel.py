@@ -64,7 +64,7 @@ def compilation(
         },
         home={".bazelrc": RenderedFile(text=bazelrc)},
         # Bazel refuses to run without a user name; the container's user has no entry in /etc/passwd.
-        env={"USER": "crosswheel", **_answers(resolution, build, python)},
+        env={"USER": "crosswheel", **_answers(resolution, build, python, toolchain)},
         sized_files={_SIZED: "".join(f"build {flag}\n" for flag in tool.sized)},
         path=(f"{TOOLS}/bazel", f"{toolchain}/host/path"),
         caches={"bazel": DISK_CACHE} if disk_cache else {},
@@ -100,7 +100,7 @@ def _flags(resolution: Resolution, tool: BazelTool, build: BazelBuild, *, disk_c
     return [*tool.flags, *native, *build.flags, *chosen, *caches]
 
 
-def _answers(resolution: Resolution, build: BazelBuild, python: str) -> dict[str, str]:
+def _answers(resolution: Resolution, build: BazelBuild, python: str, toolchain: str) -> dict[str, str]:
     """The environment in which ``configure`` asks nothing."""
     if build.configure is None:
         return {}
@@ -108,7 +108,8 @@ def _answers(resolution: Resolution, build: BazelBuild, python: str) -> dict[str
     for name, more in build.configure.features.items():
         if name in resolution.features:
             answers |= more
-    return {name: value.replace("{python}", python) for name, value in answers.items()}
+    words = {"{python}": python, "{toolchain}": toolchain}
+    return {name: filled(value, words) for name, value in answers.items()}
 
 
 def _commands(resolution: Resolution, build: BazelBuild, python: str) -> tuple[tuple[str, ...], ...]:
