@@ -132,7 +132,6 @@ def compile_step(
     release = resolution.release
     values = values_of(resolution.system, resolution.toolchain, resolution.cpu, resolution.target.arch, Paths())
     external_paths = {external.name: f"{EXTERNALS}/{external.name}" for external in release.externals}
-    needed = chained(resolution, catalog)
     compilation = _BACKENDS[release.backend](resolution, renderer, values, external_paths)
     inputs: dict[str, Step] = {
         **_roots(resolution, catalog),
@@ -153,29 +152,14 @@ def compile_step(
     if externals_of(resolution, catalog):
         inputs["externals"] = repository_cache(resolution, catalog, given)
         copies["externals"] = REPOSITORY_CACHE
-    if resolution.bazel:
-        inputs["bazel"] = fetch_step(resolution.bazel, name=f"Bazel {resolution.bazel.version}", executable=True)
-        mounts["bazel"] = f"{TOOLS}/bazel"
-    if resolution.numpy:
-        numpy = built_numpy(resolution.numpy, catalog)
-        inputs["numpy"] = TreeStep(name="unpack NumPy", inputs={"archive": numpy})
-        mounts["numpy"] = f"{REQUIRES}/{NUMPY}"
-    for item in needed:
-        inputs[item.role] = item.step
-        mounts[item.role] = item.place
-    for required in requirements(resolution):
-        inputs[f"require {required.file}"] = unpacked(required)
-        mounts[f"require {required.file}"] = f"{REQUIRES}/{required.file}"
+    for role, (step, place) in _needed(resolution, catalog).items():
+        inputs[role] = step
+        mounts[role] = place
     return RunStep(
         name=f"compile {resolution.recipe.name} {release.version} for {resolution.target.name}",
         inputs=inputs,
         commands=compilation.commands,
-        env=_environment(
-            resolution,
-            values,
-            compilation.env,
-            (*(f"{item.place}/bin" for item in needed if item.on == "host"), *compilation.path),
-        ),
+        env=_environment(resolution, values, compilation.env, (*_host_tools(resolution), *compilation.path)),
         cwd=SOURCE,
         mounts=mounts,
         copies=copies,
@@ -189,14 +173,33 @@ def compile_step(
     )
 
 
+def _needed(resolution: Resolution, catalog: Catalog) -> dict[str, tuple[Step, str]]:
+    """What else a build reads, by its role: the step that brings it, and where it is seen."""
+    found: dict[str, tuple[Step, str]] = {}
+    if resolution.bazel:
+        bazel = fetch_step(resolution.bazel, name=f"Bazel {resolution.bazel.version}", executable=True)
+        found["bazel"] = (bazel, f"{TOOLS}/bazel")
+    if resolution.numpy:
+        numpy = built_numpy(resolution.numpy, catalog)
+        found["numpy"] = (TreeStep(name="unpack NumPy", inputs={"archive": numpy}), f"{REQUIRES}/{NUMPY}")
+    for item in chained(resolution, catalog):
+        found[item.role] = (item.step, item.place)
+    for required in requirements(resolution):
+        found[f"require {required.file}"] = (unpacked(required), f"{REQUIRES}/{required.file}")
+    return found
+
+
+def _host_tools(resolution: Resolution) -> tuple[str, ...]:
+    """The folders of the chain's programs that the build runs."""
+    return tuple(f"{TOOLS}/{item.resolution.recipe.name}/bin" for item in resolution.chain if item.on == "host")
+
+
 def _roots(resolution: Resolution, catalog: Catalog) -> dict[str, Step]:
     arch = resolution.target.arch
     # The headers of every Python's NumPy, so that all Pythons have one sysroot, and share what is compiled against it.
     numpy = resolution.release.needs.numpy is not None
     return {
-        "builder": builder_step(
-            catalog, resolution.toolchain.name, arch, resolution.builder_from, resolution.recipe
-        ),
+        "builder": builder_step(catalog, resolution.toolchain.name, arch, resolution.builder_from, resolution.recipe),
         "sysroot": sysroot_step(catalog, resolution.sysroot.name, arch, resolution.recipe, numpy=numpy),
     }
 
