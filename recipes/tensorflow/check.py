@@ -82,10 +82,15 @@ class Kernels(Case):
     def test_quantised_matmul(self):
         left = np.random.randint(0, 255, (16, 24)).astype("u1")
         right = np.random.randint(0, 255, (24, 8)).astype("u1")
-        product, _, _ = tf.quantized_matmul(
-            tf.bitcast(left, tf.quint8), tf.bitcast(right, tf.quint8), 0.0, 255.0, 0.0, 255.0
-        )
-        found = self.run_(tf.bitcast(product, tf.int32))
+        # No release has a public name for it: it is what converters put into graphs.
+        kinds = {"T1": tf.quint8, "T2": tf.quint8, "Toutput": tf.qint32}
+        attrs = {name: tf.AttrValue(type=kind.as_datatype_enum) for name, kind in kinds.items()}
+        attrs.update({name: tf.AttrValue(b=False) for name in ("transpose_a", "transpose_b")})
+        inputs = [tf.bitcast(left, tf.quint8), tf.bitcast(right, tf.quint8)]
+        inputs.extend(tf.constant(value) for value in (0.0, 255.0, 0.0, 255.0))
+        outputs = [tf.qint32, tf.float32, tf.float32]
+        product = tf.get_default_graph().create_op("QuantizedMatMul", inputs, outputs, attrs=attrs)
+        found = self.run_(tf.bitcast(product.outputs[0], tf.int32))
         np.testing.assert_array_equal(found, left.astype("i4").dot(right.astype("i4")))
 
     def test_reductions_and_segments(self):
