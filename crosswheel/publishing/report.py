@@ -71,7 +71,9 @@ def adopt(proofs: Iterable[Path], folder: Path) -> list[Path]:
     for path, proof in read:
         folder.mkdir(parents=True, exist_ok=True)
         bazel = json.loads(path.read_text(encoding="utf-8")).get("build", {}).get("bazel")
-        parts = [proof.file.removesuffix(".whl").removesuffix(".tar.gz"), proof.policy.target, proof.policy.cpu]
+        # The name of a bundle says the target already.
+        target = [proof.policy.target] if proof.kind == "wheel" else []
+        parts = [proof.file.removesuffix(".whl").removesuffix(".tar.gz"), *target, proof.policy.cpu]
         parts += [f"bazel-{bazel}"] if bazel else []
         copy = folder / (_UNSAFE.sub("_", "@".join(parts).replace("@", "_")) + ".json")
         copy.write_bytes(path.read_bytes())

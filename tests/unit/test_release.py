@@ -99,3 +99,26 @@ def test_a_file_that_is_no_proof_is_not_taken(tmp_path: Path) -> None:
     with pytest.raises(DataError):
         adopt([tmp_path / "x.json"], tmp_path / "proofs")
     assert not (tmp_path / "proofs").exists()
+
+
+def test_a_bundle_stands_in_the_status_with_its_output(tmp_path: Path) -> None:
+    bundle = "protobuf-3.4.0-rpi4.tar.gz"
+    told = Proof(
+        kind="bundle",
+        file=bundle,
+        sha256="c" * 64,
+        size=5,
+        policy=POLICY,
+        policy_sha256="b" * 64,
+        rules={"machine": 1},
+        findings=(Finding(rule="machine", severity=Severity.PASS, subject=bundle, message="said"),),
+        run=RunFacts(qemu=POLICY.qemu, seconds=1.5, tests=4, failures=0, skipped=0),
+    )
+    build = {"recipe": "protobuf", "version": "3.4.0", "output": "protoc", "backend": "cmake", "bazel": None}
+    path = tmp_path / f"{bundle}.proof.json"
+    path.write_text(json.dumps({**told.as_json(), "build": build}))
+    (copy,) = adopt([path], tmp_path / "proofs")
+    assert copy.name == f"protobuf-3.4.0-rpi4_{POLICY.cpu}.json"
+    page = status_page(Catalog(Path(__file__).parents[2]), tmp_path / "proofs")
+    row = f"| protobuf (protoc) | 3.4.0 | {POLICY.target} | none ({POLICY.sysroot}) | cmake | {POLICY.qemu} | 4 | passed |"
+    assert row in page
