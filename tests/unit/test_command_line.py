@@ -49,7 +49,10 @@ WRONG = {
         "./x recipe externals tensorflow --version 2.20.0 --source TREE",
     ),
     "an output": ("plan protobuf --output wheel", "protobuf 3.4.0 has no output 'wheel'; it has: protoc"),
-    "what a bundle requires": ("build protobuf --with-dependencies", "protoc of protobuf is no wheel, and requires none"),
+    "what a bundle requires": (
+        "build protobuf --with-dependencies",
+        "protoc of protobuf is no wheel, and requires none",
+    ),
     "a tool of no use": ("build wrapt --tool bazel=2.1.0", "is not built by Bazel"),
     "a feature on and off": ("build dm-tree --cuda --feature no-cuda", "'cuda' is asked for and refused at once"),
     "a feature against the target": ("build wrapt --target rpi4 --no-avx", "AVX is a feature of x86_64"),
