@@ -16,7 +16,8 @@ FILE = "measured.toml"
 
 class Measured(Model):
     """One measured build. ``proof`` is the file of its proof, ``what`` was measured on which machine; ``minutes`` of
-    wall and of processor time, ``memory`` in GiB at the peak (of the container, without what files are cached)."""
+    wall and of processor time, ``memory`` in GiB at the peak (of the container, without what files are cached);
+    ``mirror`` is the file of the manifest of the mirror that it was built from."""
 
     proof: str
     what: str
@@ -24,6 +25,7 @@ class Measured(Model):
     cpu_minutes: float = Field(gt=0)
     memory: float = Field(gt=0)
     note: str = ""
+    mirror: str | None = None
 
 
 def measured(folder: Path) -> list[Measured]:
@@ -38,8 +40,9 @@ def measured(folder: Path) -> list[Measured]:
         for number, item in enumerate(data.get("measured", []))
     ]
     for item in found:
-        if not (folder / item.proof).is_file():
-            raise DataError(f"the proof {item.proof!r} is not kept here", where=str(path))
+        for kept in (item.proof, item.mirror):
+            if kept and not (folder / kept).is_file():
+                raise DataError(f"{kept!r} is not kept here", where=str(path))
     return found
 
 
@@ -60,7 +63,7 @@ def measured_lines(folder: Path) -> Iterator[str]:
             f"{item.minutes:g} min",
             f"{item.cpu_minutes:g} min",
             f"{item.memory:g} GiB",
-            item.note,
+            item.note + (f"; [the mirror's manifest](proofs/{item.mirror})" if item.mirror else ""),
         )
         yield "| " + " | ".join(cells) + " |"
     yield ""
