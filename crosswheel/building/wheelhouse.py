@@ -43,14 +43,14 @@ class Wheelhouse:
     def finding(self) -> Finding:
         """Whether it is whole, as one finding."""
         if not self.missing:
-            message = f"{len(self.files)} wheels serve everything that it requires on the target"
+            message = f"nothing that it requires on the target is missing (wheels: {len(self.files)})"
             return Finding(rule=FOLDER, severity=Severity.PASS, subject=self.wheel, message=message)
         told = "\n".join(f"- {item.sentence}" for item in self.missing)
         return Finding(
             rule=FOLDER,
             severity=Severity.FAIL,
             subject=self.wheel,
-            message=f"{len(self.missing)} of its requirements, direct or of others, have no wheel",
+            message=f"what it requires on the target is not all there (missing: {len(self.missing)})",
             hint=f"{told}\nGive them a recipe (docs/add-a-package.md), or let pip have them from elsewhere.",
         )
 
