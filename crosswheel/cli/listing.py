@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name, parse_wheel_filename
@@ -31,20 +32,21 @@ class Listing:
 
     @cached_property
     def _built(self) -> Mapping[tuple[str, str], list[str]]:
-        """(distribution, version) → where a wheel of it passed its proof, as ``rpi4 3.11``."""
+        """(distribution, version) → where a wheel of it passed its proof, as ``rpi4 3.11``; (recipe, version) → where a
+        bundle did, as ``rpi4 protoc``."""
         found: dict[tuple[str, str], list[str]] = {}
         for path in sorted(self._proofs.glob("*.json")):
             proof = json.loads(path.read_text(encoding="utf-8"))
-            name, version, _, _ = parse_wheel_filename(proof["wheel"])
-            where = f"{proof['policy']['target']} {proof['policy']['python']}"
-            places = found.setdefault((name, str(version)), [])
+            name, version, what = _told(proof)
+            where = f"{proof['policy']['target']} {what}"
+            places = found.setdefault((name, version), [])
             if proof["passed"] and where not in places:
                 places.append(where)
         return found
 
     def built(self, recipe: Recipe, release: Release) -> list[str]:
-        """Where a wheel of the release was built and passed: targets with their Python."""
-        return sorted(self._built.get((canonicalize_name(recipe.distribution), release.version), []))
+        """Where the release was built and passed: targets with the Python of a wheel, or the name of a bundle."""
+        return sorted(self._built.get((canonicalize_name(recipe.distribution or recipe.name), release.version), []))
 
     def fits(self, release: Release) -> list[str]:
         """The targets, with their Pythons, that the release goes with."""
@@ -132,7 +134,7 @@ class Listing:
             needs.numpy or "",
             ", ".join(version for version in (needs.cuda, needs.cudnn) if version),
             ", ".join(self.fits(release)) or "none",
-            str(release.tests),
+            str(release.tests or "-"),
             f"built: {', '.join(built)}" if built else "planned",
         )
 
@@ -156,3 +158,12 @@ def _span(span: Sequence[tuple[int, int]]) -> str:
     if span[-1] == _MINORS[-1]:
         return f"{first} and later"
     return first if first == last else f"{first} to {last}"
+
+
+def _told(proof: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Of what a kept proof is: package, version, and the Python of a wheel or the output that a bundle is."""
+    if "wheel" in proof:
+        name, version, _, _ = parse_wheel_filename(proof["wheel"])
+        return name, str(version), str(proof["policy"]["python"])
+    build = proof["build"]
+    return canonicalize_name(build["recipe"]), str(build["version"]), str(build["output"])
