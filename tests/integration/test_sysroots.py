@@ -23,7 +23,7 @@ from crosswheel.building.job import Cancelled, Job, Settings
 from crosswheel.errors import MachineError
 from crosswheel.planning.steps import LockStep, RootStep
 from crosswheel.spec.catalog import Catalog
-from crosswheel.spec.models import Archive
+from crosswheel.spec.models import Archive, Sysroot
 
 pytestmark = pytest.mark.integration
 
@@ -64,11 +64,23 @@ def _assemble(folder: Path, name: str, architecture: str, packages: Sequence[str
     return root.out
 
 
+def _development(sysroot: Sysroot) -> tuple[str, ...]:
+    pythons = [name for python in sysroot.pythons.values() for name in python.development]
+    return tuple(sorted({*sysroot.development, *pythons}))
+
+
+def _runtime(sysroot: Sysroot) -> tuple[str, ...]:
+    """With every Python, and the NumPy of each."""
+    pythons = [name for python in sysroot.pythons.values() for name in python.runtime]
+    numpys = [python.numpy for python in sysroot.pythons.values() if python.numpy]
+    return tuple(sorted({*sysroot.runtime, *pythons, *numpys}))
+
+
 # --- real roots ------------------------------------------------------------------------------------------------------
 
 
 def test_development_sysroot_links_against_shared_libraries(tmp_path: Path) -> None:
-    root = _assemble(tmp_path, "debian-12", "arm64", CATALOG.sysroot("debian-12").development)
+    root = _assemble(tmp_path, "debian-12", "arm64", _development(CATALOG.sysroot("debian-12")))
     multiarch = root / "usr/lib/aarch64-linux-gnu"
     for name in ("libz.so", "libm.so", "libdl.so", "libpthread.so"):
         link = multiarch / name
@@ -92,7 +104,7 @@ def _machine(path: Path) -> str:
 
 def test_declared_floors_are_those_of_the_runtime_root(tmp_path: Path) -> None:
     sysroot = CATALOG.sysroot("debian-12")
-    root = _assemble(tmp_path, "debian-12", "arm64", sysroot.runtime)
+    root = _assemble(tmp_path, "debian-12", "arm64", _runtime(sysroot))
     multiarch = root / "usr/lib/aarch64-linux-gnu"
     offered = {
         "GLIBC": _newest(multiarch, "GLIBC", "libc.so.6", "libm.so.6", "libpthread.so.0"),
@@ -119,7 +131,7 @@ def _newest(folder: Path, prefix: str, *names: str) -> str:
 @pytest.mark.parametrize("architecture", ["arm64", "amd64"])
 def test_every_sysroot_resolves(tmp_path: Path, name: str, architecture: str) -> None:
     sysroot = CATALOG.sysroot(name)
-    packages = sorted({*sysroot.development, *sysroot.runtime})
+    packages = sorted({*_development(sysroot), *_runtime(sysroot)})
     lock = resolve(_step(name, architecture, packages), _job(tmp_path / "job"), CATALOG.archives)
     assert set(packages) <= {package.package for package in lock.packages}
     assert {package.archive for package in lock.packages} <= set(CATALOG.archives)
