@@ -29,7 +29,7 @@ from crosswheel.cli.console import Screen
 from crosswheel.cli.settings import DATA
 from crosswheel.planning.steps import FetchStep, RepositoryCacheStep, Step
 from crosswheel.spec.catalog import Catalog
-from crosswheel.spec.models import Place
+from crosswheel.spec.sources import Place
 
 RELEASE = ("tensorflow", "1.5.0")
 LATENCY = 0.15

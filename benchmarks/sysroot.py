@@ -32,8 +32,9 @@ from crosswheel.errors import StepError
 from crosswheel.planning.roots import sysroot_step
 from crosswheel.planning.steps import LockStep, RootStep
 from crosswheel.planning.toolchains import DEB_ARCH
+from crosswheel.spec.base import Arch
 from crosswheel.spec.catalog import Catalog
-from crosswheel.spec.models import Arch, Archive
+from crosswheel.spec.sysroots import Archive
 
 SYSROOT = "debian-12"
 ARCH: Arch = "aarch64"

@@ -26,7 +26,8 @@ from crosswheel.planning.trial import CHECK_WHEEL
 from crosswheel.planning.wheelhouse import IndexFile, Machine, Offer, index_offers, named, source_archives
 from crosswheel.proving.prove import Proof
 from crosswheel.spec.catalog import Catalog
-from crosswheel.spec.models import CheckWheel, Place, Recipe, Source
+from crosswheel.spec.recipes import Recipe
+from crosswheel.spec.sources import CheckWheel, Place, Source
 
 Make = Callable[[Sequence[Step]], Mapping[str, Artefact]]
 """Executes steps; the artefacts by their keys."""

@@ -14,7 +14,8 @@ from packaging.utils import canonicalize_name, parse_wheel_filename
 
 from crosswheel.planning.fitting import misfit
 from crosswheel.spec.catalog import Catalog
-from crosswheel.spec.models import Recipe, Release
+from crosswheel.spec.recipes import Recipe
+from crosswheel.spec.releases import Release
 
 _MINORS = ((2, 7), *((3, minor) for minor in range(31)))
 """The CPythons that a range is looked at with: 2.7, and 3.0 to one that is far from being released."""

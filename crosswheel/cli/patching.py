@@ -16,7 +16,8 @@ from crosswheel.errors import InputError
 from crosswheel.planning.sources import fetch_step
 from crosswheel.planning.steps import TreeStep
 from crosswheel.spec.catalog import Catalog
-from crosswheel.spec.models import Release, Source
+from crosswheel.spec.releases import Release
+from crosswheel.spec.sources import Source
 
 if TYPE_CHECKING:
     from crosswheel.building.sources.checking import PatchVerdict, TreeProvider
@@ -171,7 +172,7 @@ def _check_version(catalog: Catalog, name: str, version: str, path: str) -> tupl
     from crosswheel.building.sources.upstream import take
     from crosswheel.spec.checked import Checked, due, series_digest
     from crosswheel.spec.conditions import selections
-    from crosswheel.spec.models import Series
+    from crosswheel.spec.patches import Series
 
     series, folder = catalog.series(name), catalog.root / "patches" / name
     patches = due(series, version)

@@ -12,7 +12,7 @@ from crosswheel.cli.arguments import task
 from crosswheel.cli.settings import DATA
 from crosswheel.errors import InputError
 from crosswheel.spec.catalog import Catalog
-from crosswheel.spec.models import External
+from crosswheel.spec.sources import External
 
 
 @task(

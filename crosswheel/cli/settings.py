@@ -16,7 +16,7 @@ from pydantic import Field
 
 from crosswheel.building.job import Settings
 from crosswheel.errors import InputError
-from crosswheel.spec.models import Model
+from crosswheel.spec.base import Model
 from crosswheel.spec.toml import load
 
 DATA = Path(__file__).resolve().parents[2]
@@ -91,4 +91,3 @@ def _store(env: Mapping[str, str], user: UserSettings) -> Path:
 def _memory_gib() -> float:
     """The machine's memory in GiB."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-

@@ -20,7 +20,9 @@ from crosswheel.planning.sources import LocalSource
 from crosswheel.planning.steps import ProofStep
 from crosswheel.proving.prove import RULES, Proof
 from crosswheel.spec.catalog import Catalog
-from crosswheel.spec.models import Cpu, Recipe, Release, System, Target
+from crosswheel.spec.recipes import Recipe
+from crosswheel.spec.releases import Release
+from crosswheel.spec.targets import Cpu, System, Target
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,5 +111,3 @@ def _release_of(wheel: Path, recipe: str, catalog: Catalog) -> tuple[Recipe, Rel
     if recipe != "auto":
         raise InputError(f"the recipe {recipe} has no release {version} of {name}", where=str(wheel))
     return None
-
-

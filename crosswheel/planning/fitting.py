@@ -8,7 +8,8 @@ from packaging.specifiers import SpecifierSet
 
 from crosswheel.errors import InputError
 from crosswheel.spec.catalog import Catalog
-from crosswheel.spec.models import Release, System, Target
+from crosswheel.spec.releases import Release
+from crosswheel.spec.targets import System, Target
 
 NUMPY = "numpy"
 """The recipe of a NumPy of our own, for a Python whose distribution has none that a release takes."""

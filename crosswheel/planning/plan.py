@@ -15,8 +15,10 @@ from crosswheel.planning.sources import LocalSource, refuse_unknown, release_tre
 from crosswheel.planning.steps import BundleProofStep, BundleStep, LocalStep, ProofStep, Step, TreeStep, WheelStep
 from crosswheel.planning.trial import CHECK_WHEEL, trial_inputs
 from crosswheel.spec.catalog import Catalog
-from crosswheel.spec.models import Cpu, Recipe, Release, System, Target
 from crosswheel.spec.policy import policy_for
+from crosswheel.spec.recipes import Recipe
+from crosswheel.spec.releases import Release
+from crosswheel.spec.targets import Cpu, System, Target
 
 
 @dataclass(frozen=True, kw_only=True)

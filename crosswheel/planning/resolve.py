@@ -15,7 +15,11 @@ from crosswheel.errors import InputError
 from crosswheel.planning.fitting import NUMPY, Fit, distribution_numpy, fitting, misfit, nearest, own_numpys, serves
 from crosswheel.spec.catalog import Catalog, unknown
 from crosswheel.spec.conditions import Circumstances, holds
-from crosswheel.spec.models import BazelTool, Cpu, Patch, Recipe, Release, Sysroot, System, Target, Toolchain
+from crosswheel.spec.patches import Patch
+from crosswheel.spec.recipes import Recipe
+from crosswheel.spec.releases import Release
+from crosswheel.spec.sysroots import Sysroot
+from crosswheel.spec.targets import BazelTool, Cpu, System, Target, Toolchain
 
 _DIGEST = re.compile(r"^([a-z0-9][a-z0-9._/:-]*@)?sha256:[0-9a-f]{64}$")
 
@@ -295,9 +299,7 @@ def numpy_for(
     return resolve(wanted, catalog)
 
 
-def _chain(
-    request: Request, release: Release, target: Target, system: System, catalog: Catalog
-) -> tuple[Chained, ...]:
+def _chain(request: Request, release: Release, target: Target, system: System, catalog: Catalog) -> tuple[Chained, ...]:
     """What is built before. A tool of the build runs in the builder: it is built for the builder's own distribution."""
     found = []
     for link in release.chain:

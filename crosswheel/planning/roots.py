@@ -5,8 +5,10 @@ from __future__ import annotations
 from crosswheel.planning.render import Renderer
 from crosswheel.planning.steps import ImageStep, LockStep, RootStep, Step
 from crosswheel.planning.toolchains import DEB_ARCH, HOST_ARCH
+from crosswheel.spec.base import Arch
 from crosswheel.spec.catalog import Catalog
-from crosswheel.spec.models import Arch, Recipe, Sysroot
+from crosswheel.spec.recipes import Recipe
+from crosswheel.spec.sysroots import Sysroot
 
 
 def root_step(

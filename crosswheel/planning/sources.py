@@ -12,7 +12,10 @@ from crosswheel.planning.render import Renderer
 from crosswheel.planning.resolve import Resolution
 from crosswheel.planning.steps import FetchStep, LocalStep, PatchText, RepositoryCacheStep, Step, TreeStep
 from crosswheel.spec.catalog import Catalog
-from crosswheel.spec.models import External, Recipe, Release, Requirement, Source, System
+from crosswheel.spec.recipes import Recipe
+from crosswheel.spec.releases import Release
+from crosswheel.spec.sources import External, Requirement, Source
+from crosswheel.spec.targets import System
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,9 +31,7 @@ def externals_of(resolution: Resolution, catalog: Catalog) -> tuple[External, ..
     """What a release's own build files download for this build: without what only a feature needs that is off."""
     optional = resolution.release.bazel.optional if resolution.release.bazel else {}
     found = catalog.externals(resolution.recipe.name, resolution.release, resolution.target.arch)
-    return tuple(
-        item for item in found if item.name not in optional or optional[item.name] in resolution.features
-    )
+    return tuple(item for item in found if item.name not in optional or optional[item.name] in resolution.features)
 
 
 def refuse_unknown(resolution: Resolution, catalog: Catalog, given: Mapping[str, LocalSource]) -> None:
@@ -127,9 +128,7 @@ def external_tree(
     )
 
 
-def repository_cache(
-    resolution: Resolution, catalog: Catalog, given: Mapping[str, LocalSource]
-) -> RepositoryCacheStep:
+def repository_cache(resolution: Resolution, catalog: Catalog, given: Mapping[str, LocalSource]) -> RepositoryCacheStep:
     """What the release's own build files download, as Bazel's repository cache. ``InputError`` for a given file of
     other bytes than these build files pin: Bazel would not take it."""
     brought: dict[str, Step] = {}

@@ -14,7 +14,8 @@ from pathlib import PurePosixPath
 from typing import ClassVar
 
 from crosswheel.digest import Json, sha256_bytes, sha256_json
-from crosswheel.spec.models import Place, Suite
+from crosswheel.spec.sources import Place
+from crosswheel.spec.sysroots import Suite
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,8 @@ from typing import Any
 from crosswheel.planning.render import Renderer
 from crosswheel.planning.steps import RenderedFile
 from crosswheel.planning.wrappers import Cuda, for_cuda, host_wrapper, target_wrapper
-from crosswheel.spec.models import Arch, Cpu, System, Toolchain
+from crosswheel.spec.base import Arch
+from crosswheel.spec.targets import Cpu, System, Toolchain
 
 SYSROOT = "/sysroot"
 TOOLCHAIN = "/toolchain"

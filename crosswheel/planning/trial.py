@@ -7,17 +7,19 @@ from crosswheel.planning.roots import builder_step
 from crosswheel.planning.sources import fetch_step, serves, unpacked
 from crosswheel.planning.steps import RunStep, Step, TreeStep
 from crosswheel.planning.toolchains import REQUIRES
+from crosswheel.spec.base import Arch
 from crosswheel.spec.catalog import Catalog
-from crosswheel.spec.models import Arch, CheckWheel, Recipe, System
+from crosswheel.spec.recipes import Recipe
+from crosswheel.spec.sources import CheckWheel
+from crosswheel.spec.targets import System
 
 CHECK_WHEEL = "check wheel "
 """What the role of a wheel that a check needs begins with, among the inputs of a proof."""
 
 _BUILDERS = ("setuptools-", "wheel-")
 
-def trial_inputs(
-    catalog: Catalog, recipe: Recipe, source: TreeStep, system: System, arch: Arch
-) -> dict[str, Step]:
+
+def trial_inputs(catalog: Catalog, recipe: Recipe, source: TreeStep, system: System, arch: Arch) -> dict[str, Step]:
     """The source's tests, and wheels, which are unpacked unless the check installs them. Where the index has a pure
     package as a source archive alone, its wheel is made in the builder."""
     check = recipe.check
@@ -35,9 +37,7 @@ def trial_inputs(
     return steps
 
 
-def _pure_wheel(
-    catalog: Catalog, archive: CheckWheel, wheels: list[CheckWheel], system: System, arch: Arch
-) -> RunStep:
+def _pure_wheel(catalog: Catalog, archive: CheckWheel, wheels: list[CheckWheel], system: System, arch: Arch) -> RunStep:
     """A wheel of a pure Python source archive, by the setuptools and wheel that are among the check's wheels."""
     tools = [wheel for wheel in wheels if wheel.file.startswith(_BUILDERS)]
     python = f"/usr/bin/python{system.python}"

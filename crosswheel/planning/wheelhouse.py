@@ -23,8 +23,9 @@ from packaging.version import Version
 from crosswheel.errors import InputError
 from crosswheel.planning.resolve import abi_flags
 from crosswheel.planning.steps import Step
-from crosswheel.spec.models import Arch, Release
+from crosswheel.spec.base import Arch
 from crosswheel.spec.policy import Policy
+from crosswheel.spec.releases import Release
 
 _OLDEST_GLIBC: Mapping[Arch, int] = {"aarch64": 17, "x86_64": 5}
 """The minor version of the oldest glibc 2 that manylinux knows for an architecture (PEP 513, PEP 599)."""

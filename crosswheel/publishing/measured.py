@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import Field
 
 from crosswheel.errors import DataError
-from crosswheel.spec.models import Model
+from crosswheel.spec.base import Model
 from crosswheel.spec.toml import read_toml, validate
 
 FILE = "measured.toml"

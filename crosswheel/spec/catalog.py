@@ -11,25 +11,13 @@ from typing import Any, TypeVar
 from packaging.version import InvalidVersion, Version
 
 from crosswheel.errors import DataError, InputError
-from crosswheel.spec.models import (
-    Arch,
-    Archive,
-    BazelTool,
-    Cpu,
-    Emulator,
-    External,
-    Externals,
-    Model,
-    Place,
-    Recipe,
-    Release,
-    Replacement,
-    Replacements,
-    Series,
-    Sysroot,
-    Target,
-    Toolchain,
-)
+from crosswheel.spec.base import Arch, Model
+from crosswheel.spec.patches import Series
+from crosswheel.spec.recipes import Recipe
+from crosswheel.spec.releases import Release
+from crosswheel.spec.sources import External, Externals, Place, Replacement, Replacements
+from crosswheel.spec.sysroots import Archive, Sysroot
+from crosswheel.spec.targets import BazelTool, Cpu, Emulator, Target, Toolchain
 from crosswheel.spec.toml import load, read_toml, validate
 
 M = TypeVar("M", bound=Model)

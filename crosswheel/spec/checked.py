@@ -12,7 +12,8 @@ from pydantic import Field, StringConstraints
 
 from crosswheel.digest import Json, sha256_bytes, sha256_json
 from crosswheel.errors import DataError
-from crosswheel.spec.models import Model, Patch, Series, Sha256, VersionText
+from crosswheel.spec.base import Model, Sha256, VersionText
+from crosswheel.spec.patches import Patch, Series
 from crosswheel.spec.toml import load
 
 CHECKED = "checked.toml"

@@ -9,7 +9,8 @@ from typing import get_args
 
 from packaging.specifiers import SpecifierSet
 
-from crosswheel.spec.models import Arch, Patch, When
+from crosswheel.spec.base import Arch
+from crosswheel.spec.patches import Patch, When
 
 
 @dataclass(frozen=True)

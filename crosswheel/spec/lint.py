@@ -10,7 +10,9 @@ from packaging.specifiers import SpecifierSet
 
 from crosswheel.errors import DataError
 from crosswheel.spec.catalog import Catalog
-from crosswheel.spec.models import BazelBuild, Externals, Recipe, Release, Replacements
+from crosswheel.spec.recipes import Recipe
+from crosswheel.spec.releases import BazelBuild, Release
+from crosswheel.spec.sources import Externals, Replacements
 from crosswheel.spec.toml import line_of, load, read_toml
 
 _A_RELEASES_OWN = ("version", "era", "source")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from crosswheel.spec.models import Arch, Cpu, Floors, Model, PythonVersion, Sysroot, Target
+from crosswheel.spec.base import Arch, Model, PythonVersion
+from crosswheel.spec.sysroots import Floors, Sysroot
+from crosswheel.spec.targets import Cpu, Target
 
 
 class Policy(Model):

@@ -22,7 +22,7 @@ from crosswheel.building.debian.lock import Lock
 from crosswheel.building.debian.roots import run_root
 from crosswheel.building.job import Job, Settings
 from crosswheel.planning.steps import LockStep, RootStep
-from crosswheel.spec.models import Archive, Suite
+from crosswheel.spec.sysroots import Archive, Suite
 
 DATE = "20260101T000000Z"
 
@@ -140,9 +140,7 @@ class Repository:
             self.key.sign(self.dist / "Release")
 
     def _ftparchive(self, *arguments: str) -> bytes:
-        return subprocess.run(
-            ("apt-ftparchive", *arguments), cwd=self.folder, check=True, capture_output=True
-        ).stdout
+        return subprocess.run(("apt-ftparchive", *arguments), cwd=self.folder, check=True, capture_output=True).stdout
 
 
 def fill(repository: Repository) -> None:

@@ -27,7 +27,7 @@ from crosswheel.planning.sources import fetch_step
 from crosswheel.planning.steps import FilesStep, LocalStep, RenderedFile, RunStep, Step, TreeStep
 from crosswheel.proving.prove import RULES, Proof
 from crosswheel.spec.catalog import Catalog
-from crosswheel.spec.models import Place, Source
+from crosswheel.spec.sources import Place, Source
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1200)]
 
@@ -55,18 +55,12 @@ ALL = frozenset({"fetch", "lock", "root", "tree", "files", "run", "wheel"})
 
 AARCH64, X86_64 = "EM_AARCH64", "EM_X86_64"
 EXPECTED = (
-    Expected(
-        "main job", "rpi4", "dm_tree-0.1.5-cp311-cp311-linux_aarch64.whl", AARCH64, 63, "cortex-a72", DEBIAN_12
-    ),
-    Expected(
-        "starlark", "rpi4", "dm_tree-0.1.5-cp311-cp311-linux_aarch64.whl", AARCH64, 63, "cortex-a72", DEBIAN_12
-    ),
+    Expected("main job", "rpi4", "dm_tree-0.1.5-cp311-cp311-linux_aarch64.whl", AARCH64, 63, "cortex-a72", DEBIAN_12),
+    Expected("starlark", "rpi4", "dm_tree-0.1.5-cp311-cp311-linux_aarch64.whl", AARCH64, 63, "cortex-a72", DEBIAN_12),
     Expected(
         "debian 11", "nanopi-m4", "dm_tree-0.1.5-cp39-cp39-linux_aarch64.whl", AARCH64, 63, "cortex-a53", DEBIAN_11
     ),
-    Expected(
-        "cmake", "rk3588", "dm_tree-0.1.9-cp313-cp313-linux_aarch64.whl", AARCH64, 70, "cortex-a76", DEBIAN_13
-    ),
+    Expected("cmake", "rk3588", "dm_tree-0.1.9-cp313-cp313-linux_aarch64.whl", AARCH64, 70, "cortex-a76", DEBIAN_13),
     Expected("no avx", "x86_64", "ml_dtypes-0.5.4-cp311-cp311-linux_x86_64.whl", X86_64, 13, "Conroe", DEBIAN_12),
     Expected("wrapt", "rpi4", "wrapt-1.16.0-cp311-cp311-linux_aarch64.whl", AARCH64, 438, "cortex-a72", DEBIAN_12),
 )
@@ -309,12 +303,28 @@ def test_the_rendered_toolchain_alone(
             (f"{place}/bin/c++", "-O2", "hello.cc", "-o", "/build/out/by-wrapper"),
             (f"{place}/host/bin/c++", "-O2", "hello.cc", "-o", "/build/out/by-host"),
             ("/build/out/by-host",),
-            ("cmake", "-S", ".", "-B", "/build/cmake", "-G", "Ninja",
-             f"-DCMAKE_TOOLCHAIN_FILE={place}/cmake/toolchain.cmake",
-             "-DCMAKE_RUNTIME_OUTPUT_DIRECTORY=/build/out"),
+            (
+                "cmake",
+                "-S",
+                ".",
+                "-B",
+                "/build/cmake",
+                "-G",
+                "Ninja",
+                f"-DCMAKE_TOOLCHAIN_FILE={place}/cmake/toolchain.cmake",
+                "-DCMAKE_RUNTIME_OUTPUT_DIRECTORY=/build/out",
+            ),
             ("cmake", "--build", "/build/cmake"),
-            ("python3", "-m", "mesonbuild.mesonmain", "setup", "--cross-file", f"{place}/meson/cross.ini",
-             "/build/meson", "."),
+            (
+                "python3",
+                "-m",
+                "mesonbuild.mesonmain",
+                "setup",
+                "--cross-file",
+                f"{place}/meson/cross.ini",
+                "/build/meson",
+                ".",
+            ),
             ("ninja", "-C", "/build/meson"),
             ("cp", "/build/meson/by-meson", "/build/out/"),
         ),

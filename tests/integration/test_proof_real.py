@@ -24,8 +24,8 @@ from crosswheel.planning.roots import emulator_step, target_root_step
 from crosswheel.planning.steps import LocalStep, ProofStep, Step
 from crosswheel.proving.findings import Finding, Severity
 from crosswheel.proving.prove import RULES, Proof, prove
+from crosswheel.spec.base import Arch
 from crosswheel.spec.catalog import Catalog
-from crosswheel.spec.models import Arch
 from crosswheel.spec.policy import Policy
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]

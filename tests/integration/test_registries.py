@@ -21,7 +21,8 @@ from crosswheel.building.sources.unpack import unpack
 from crosswheel.digest import sha256_file
 from crosswheel.errors import FetchError
 from crosswheel.planning.steps import FetchStep
-from crosswheel.spec.models import Archive, Place
+from crosswheel.spec.sources import Place
+from crosswheel.spec.sysroots import Archive
 
 pytestmark = pytest.mark.integration
 

@@ -23,7 +23,7 @@ from crosswheel.building.job import Cancelled, Job, Settings
 from crosswheel.errors import MachineError
 from crosswheel.planning.steps import LockStep, RootStep
 from crosswheel.spec.catalog import Catalog
-from crosswheel.spec.models import Archive, Sysroot
+from crosswheel.spec.sysroots import Archive, Sysroot
 
 pytestmark = pytest.mark.integration
 

@@ -27,7 +27,7 @@ from crosswheel.planning.wheelhouse import index_offers, machine_of
 from crosswheel.proving.findings import Severity
 from crosswheel.proving.prove import Proof
 from crosswheel.spec.catalog import Catalog
-from crosswheel.spec.models import Place, Source
+from crosswheel.spec.sources import Place, Source
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1200)]
 

@@ -21,8 +21,8 @@ from crosswheel.errors import InputError, StepError
 from crosswheel.planning.steps import FilesStep, RenderedFile, RunStep, Step
 from crosswheel.proving.findings import Finding, Severity
 from crosswheel.proving.prove import Proof
-from crosswheel.spec.models import Floors
 from crosswheel.spec.policy import Policy
+from crosswheel.spec.sysroots import Floors
 
 pytestmark = pytest.mark.unit
 
@@ -172,10 +172,7 @@ def test_plain_lines_say_what_begins_what_is_done_and_what_is_left(
         clock.now = 43.5
         screen.finished(PROOF, 1.5, False)
     assert stream.getvalue() == (
-        "→ build …\n"
-        "✓ build  (42 s, 3/4)\n"
-        "✓ proof  (1.5 s, 4/4)\n"
-        "✓ 2 of 4 steps done in 44 s, 2 from the store\n"
+        "→ build …\n✓ build  (42 s, 3/4)\n✓ proof  (1.5 s, 4/4)\n✓ 2 of 4 steps done in 44 s, 2 from the store\n"
     )
 
 
@@ -190,10 +187,7 @@ def test_a_step_of_another_build_is_waited_for_and_taken(screen: Screen, stream:
         screen.finished(BUILD, 0.0, True)
         screen.waiting(PROOF)
         screen.finished(PROOF, 0.0, True)
-    assert stream.getvalue() == (
-        "→ proof: another build makes it; waiting …\n"
-        "✓ nothing to do: another build made it\n"
-    )
+    assert stream.getvalue() == ("→ proof: another build makes it; waiting …\n✓ nothing to do: another build made it\n")
 
 
 def test_a_long_step_is_heard_of_now_and_then(screen: Screen, clock: Clock, stream: io.StringIO) -> None:
@@ -202,9 +196,7 @@ def test_a_long_step_is_heard_of_now_and_then(screen: Screen, clock: Clock, stre
         clock.now = second
         screen.line(BUILD, f"[{second} / 1000] Compiling")
     assert stream.getvalue() == (
-        "→ build …\n"
-        "… build (5:00): 300 / 1,000  Compiling\n"
-        "… build (10:00): 600 / 1,000  Compiling\n"
+        "→ build …\n… build (5:00): 300 / 1,000  Compiling\n… build (10:00): 600 / 1,000  Compiling\n"
     )
 
 
@@ -234,9 +226,7 @@ def test_quiet_tells_only_damage_and_failure(stream: io.StringIO) -> None:
     assert stream.getvalue() == ""
 
 
-def test_a_hostile_name_and_line_write_no_control_character(
-    screen: Screen, clock: Clock, stream: io.StringIO
-) -> None:
+def test_a_hostile_name_and_line_write_no_control_character(screen: Screen, clock: Clock, stream: io.StringIO) -> None:
     evil = run_step("\x1b]0;owned\x07build\r\x9b2J")
     screen.plan([evil])
     screen.started(evil)

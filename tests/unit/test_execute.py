@@ -21,7 +21,7 @@ from crosswheel.building.job import Cancelled, Job, Settings
 from crosswheel.building.store import Store
 from crosswheel.errors import CrosswheelError, FetchError, MachineError, StepError
 from crosswheel.planning.steps import FetchStep, FilesStep, RenderedFile, RunStep, Step, TreeStep
-from crosswheel.spec.models import Place
+from crosswheel.spec.sources import Place
 from tests.waiting import emptied
 
 pytestmark = [pytest.mark.unit, pytest.mark.timeout(60)]

@@ -31,7 +31,7 @@ from crosswheel.building.store import Store
 from crosswheel.cli.console import Screen
 from crosswheel.errors import FetchError, MachineError
 from crosswheel.planning.steps import FetchStep, RepositoryCacheStep
-from crosswheel.spec.models import Place
+from crosswheel.spec.sources import Place
 from tests.waiting import emptied
 
 pytestmark = pytest.mark.unit
@@ -276,7 +276,7 @@ from crosswheel.building.sources.fetch import run_fetch
 from crosswheel.building.store import Store
 from crosswheel.cli.console import Screen
 from crosswheel.planning.steps import FetchStep
-from crosswheel.spec.models import Place
+from crosswheel.spec.sources import Place
 root, place, sha256 = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 goal = FetchStep(name="fetch src", file="src-1.0.tar.gz", sha256=sha256, places=(Place(uri=place),))
 with Screen(quiet=True) as screen:

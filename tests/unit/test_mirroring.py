@@ -20,7 +20,8 @@ from crosswheel.building.sources.places import PlaceError
 from crosswheel.building.store import Artefact, Meta
 from crosswheel.errors import DataError, FetchError, InputError, MachineError
 from crosswheel.planning.steps import FetchStep, ImageStep, LockStep, Step
-from crosswheel.spec.models import Place, Suite
+from crosswheel.spec.sources import Place
+from crosswheel.spec.sysroots import Suite
 
 pytestmark = pytest.mark.unit
 

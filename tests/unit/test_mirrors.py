@@ -9,7 +9,7 @@ import pytest
 from crosswheel.building.debian.aptrun import HELPER, Ran
 from crosswheel.building.debian.mirrors import choose, label_of, machine_mirrors, parse_configured, snapshot_date
 from crosswheel.building.job import Settings
-from crosswheel.spec.models import Archive
+from crosswheel.spec.sysroots import Archive
 
 pytestmark = pytest.mark.unit
 

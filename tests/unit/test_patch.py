@@ -18,7 +18,7 @@ from crosswheel.building.sources.unpack import TIME
 from crosswheel.digest import sha256_tree
 from crosswheel.errors import DataError, InputError, MachineError, StepError
 from crosswheel.planning.steps import PatchText, TreeStep
-from crosswheel.spec.models import Series
+from crosswheel.spec.patches import Series
 
 pytestmark = pytest.mark.unit
 

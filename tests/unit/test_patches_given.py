@@ -19,7 +19,7 @@ from crosswheel.publishing.checked import checked_lines
 from crosswheel.spec.catalog import Catalog
 from crosswheel.spec.checked import CHECKED, Checked, read_checked, series_digest, write_checked
 from crosswheel.spec.conditions import Circumstances, holds, selections
-from crosswheel.spec.models import Patch, Series, When
+from crosswheel.spec.patches import Patch, Series, When
 
 FIRST = "Why.\n\n--- a/a.txt\n+++ b/a.txt\n@@ -1,3 +1,3 @@\n one\n-two\n+TWO\n three\n"
 SECOND = "--- a/a.txt\n+++ b/a.txt\n@@ -1,3 +1,3 @@\n one\n-TWO\n+Two\n three\n"

@@ -14,7 +14,7 @@ from crosswheel.planning.fitting import fitting, misfit, unknown_externals
 from crosswheel.planning.plan import plan
 from crosswheel.planning.resolve import Request, Resolution, resolve
 from crosswheel.spec.catalog import Catalog
-from crosswheel.spec.models import Release
+from crosswheel.spec.releases import Release
 
 pytestmark = pytest.mark.unit
 

@@ -12,7 +12,7 @@ from crosswheel.building.sources.workspace import read_workspace, version_of
 from crosswheel.cli.recipes import write_externals
 from crosswheel.errors import InputError
 from crosswheel.spec.catalog import Catalog
-from crosswheel.spec.models import External, Externals
+from crosswheel.spec.sources import External, Externals
 from crosswheel.spec.toml import load
 
 pytestmark = pytest.mark.unit

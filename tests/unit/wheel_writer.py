@@ -10,8 +10,8 @@ from pathlib import Path
 
 from elf_writer import write_elf
 
-from crosswheel.spec.models import Floors
 from crosswheel.spec.policy import Policy
+from crosswheel.spec.sysroots import Floors
 
 NAME = "quick-1.0-cp311-cp311-linux_aarch64.whl"
 EXTENSION = "quick/_fast.cpython-311-aarch64-linux-gnu.so"

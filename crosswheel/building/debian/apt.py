@@ -24,7 +24,7 @@ from crosswheel.building.sources.mirror import mirrored_lock
 from crosswheel.building.sources.places import PlaceError
 from crosswheel.errors import DataError, FetchError, MachineError
 from crosswheel.planning.steps import LockStep
-from crosswheel.spec.models import Archive, Suite
+from crosswheel.spec.sysroots import Archive, Suite
 
 __all__ = ["KEYRINGS", "Lock", "LockedPackage", "LockedSuite", "run_lock"]
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from crosswheel.building.job import Cancelled, Job
 from crosswheel.errors import CrosswheelError, FetchError, MachineError
-from crosswheel.spec.models import Archive
+from crosswheel.spec.sysroots import Archive
 
 if TYPE_CHECKING:
     from docker import DockerClient

@@ -21,7 +21,7 @@ from crosswheel.building.sources.mirror import ask_mirror, held_at, is_url, mirr
 from crosswheel.building.sources.places import PlaceError
 from crosswheel.digest import sha256_file
 from crosswheel.errors import FetchError
-from crosswheel.spec.models import Archive
+from crosswheel.spec.sysroots import Archive
 
 Ready = Callable[[LockedPackage, Path], None]
 """Told of each .deb as soon as it is here and has its sha256; may be called from several threads."""

@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from crosswheel.errors import DataError
-from crosswheel.spec.models import Model, Name, Sha256
+from crosswheel.spec.base import Model, Name, Sha256
 
 SCHEMA = 1
 """Version of the lock's format; a lock of another version is refused."""

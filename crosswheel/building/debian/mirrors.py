@@ -11,7 +11,7 @@ from urllib.parse import quote, unquote
 
 from crosswheel.building.debian.aptrun import HELPER, AptRunner
 from crosswheel.building.job import Settings
-from crosswheel.spec.models import Archive
+from crosswheel.spec.sysroots import Archive
 
 SNAPSHOT_FORMAT = "%Y%m%dT%H%M%SZ"
 """How a snapshot archive writes a time in its URLs (UTC)."""

@@ -30,7 +30,7 @@ from crosswheel.building.debian.hygiene import (
 )
 from crosswheel.building.job import Cancelled, Job
 from crosswheel.planning.steps import LockStep, RootStep
-from crosswheel.spec.models import Archive
+from crosswheel.spec.sysroots import Archive
 
 FOLDER = ".crosswheel"
 """Where a root keeps its ``lock.json`` and ``made.json``."""

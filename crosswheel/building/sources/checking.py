@@ -13,7 +13,7 @@ from packaging.specifiers import SpecifierSet
 from crosswheel.building.sources.applying import Applied, apply_patch, touched
 from crosswheel.building.sources.patch import copy_file, read_patch
 from crosswheel.spec.conditions import Circumstances, selections
-from crosswheel.spec.models import Patch, Series
+from crosswheel.spec.patches import Patch, Series
 
 TreeProvider = Callable[[str, str | None], Path]
 """Gives the pristine tree of a version: its own source, or that of an external by name."""

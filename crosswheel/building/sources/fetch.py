@@ -17,7 +17,8 @@ from crosswheel.building.sources.mirror import ask_mirror, held_at, judge
 from crosswheel.building.sources.places import MAX_BYTES, PlaceError
 from crosswheel.errors import FetchError, InputError, MachineError
 from crosswheel.planning.steps import FetchStep
-from crosswheel.spec.models import Archive, Place
+from crosswheel.spec.sources import Place
+from crosswheel.spec.sysroots import Archive
 
 FILL = "fill the mirror where there is a network: ./x mirror PACKAGE --target T --to DIR"
 """What to do where a mirror lacks something."""

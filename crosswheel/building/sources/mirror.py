@@ -26,7 +26,7 @@ from crosswheel.building.sources.kept import keep
 from crosswheel.building.sources.places import PlaceError
 from crosswheel.digest import sha256_file
 from crosswheel.errors import InputError
-from crosswheel.spec.models import Model, Sha256
+from crosswheel.spec.base import Model, Sha256
 
 MANIFEST = "manifest.json"
 SCHEMA = 1

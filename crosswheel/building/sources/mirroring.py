@@ -23,7 +23,7 @@ from crosswheel.building.store import Artefact
 from crosswheel.digest import sha256_file
 from crosswheel.errors import FetchError, InputError, MachineError
 from crosswheel.planning.steps import FetchStep, ImageStep, LockStep, Step
-from crosswheel.spec.models import Archive
+from crosswheel.spec.sysroots import Archive
 
 _CHUNK = 1 << 20
 _BUSY = ".filling"

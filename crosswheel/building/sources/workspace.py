@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 from crosswheel.building.sources.starlark import Reader
 from crosswheel.building.sources.starlark_values import UNKNOWN, Call
 from crosswheel.errors import InputError
-from crosswheel.spec.models import External, Place, Source
+from crosswheel.spec.sources import External, Place, Source
 
 _TOPS = ("WORKSPACE", "WORKSPACE.bazel")
 

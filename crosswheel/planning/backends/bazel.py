@@ -12,7 +12,8 @@ from crosswheel.planning.render import Renderer
 from crosswheel.planning.resolve import Resolution
 from crosswheel.planning.steps import RenderedFile
 from crosswheel.planning.toolchains import BAZEL_CPU, BUILD, HOST_ARCH, REQUIRES, bazel_files
-from crosswheel.spec.models import BazelBuild, BazelTool
+from crosswheel.spec.releases import BazelBuild
+from crosswheel.spec.targets import BazelTool
 
 _SIZED = f"{BUILD}/machine/bazelrc"
 """The part of the ``.bazelrc`` that depends on the machine."""

@@ -12,7 +12,7 @@ from crosswheel.building.debian.mirrors import choose, dated, machine_mirrors
 from crosswheel.building.job import Job
 from crosswheel.building.sources.places import MAX_BYTES, PlaceError
 from crosswheel.errors import CrosswheelError
-from crosswheel.spec.models import Archive
+from crosswheel.spec.sysroots import Archive
 
 ARCHIVE = "debian"
 """The archive whose pool is meant, by its name in the written data."""

@@ -1,0 +1,99 @@
+"""What the TOML files may say of machines to build for, and of the tools that build for them.
+
+One class per kind of file: ``Target`` (``toolchains/targets/<name>.toml``), ``Toolchain`` (``toolchains/<name>.toml``),
+``Cpu`` (``toolchains/cpus.toml``), ``BazelTool`` (``toolchains/bazel.toml``), ``Emulator``
+(``toolchains/emulator.toml``).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints, model_validator
+
+from crosswheel.spec.base import Arch, Model, Name, PythonVersion, VersionText
+from crosswheel.spec.sources import Source
+
+
+class Cpu(Model):
+    """A processor or an instruction set level: the compiler's flags and qemu's model."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.+-]*$")]
+    arch: Arch
+    flags: tuple[str, ...]
+    qemu: str
+    avx: bool = False
+    source: str
+
+
+class System(Model):
+    """An operating system of a target: its Python, its sysroot and the toolchain that builds for it."""
+
+    python: PythonVersion
+    sysroot: Name
+    toolchain: Name
+
+
+class Target(Model):
+    """A machine to build for. The first system is the default, ``avx_cpu`` the baseline with the feature ``avx``."""
+
+    name: Name
+    title: str
+    arch: Arch
+    cpu: str
+    avx_cpu: str | None = None
+    systems: tuple[System, ...] = Field(min_length=1)
+    source: str
+
+    @model_validator(mode="after")
+    def _pythons_differ(self) -> Target:
+        pythons = [system.python for system in self.systems]
+        if len(set(pythons)) != len(pythons):
+            raise ValueError("two systems have the same Python")
+        return self
+
+
+class Toolchain(Model):
+    """The compilers of an era and the packages of the builder in which they run.
+
+    ``gcc`` is the major version. ``packages`` go into every builder, ``cross`` adds those of an architecture.
+    ``sysroot`` names the distribution that the builder is made of, ``pythons`` are those in it, its ``python3`` first.
+    """
+
+    name: Name
+    title: str
+    gcc: str
+    pythons: tuple[PythonVersion, ...] = Field(min_length=1)
+    sysroot: Name
+    packages: tuple[str, ...] = Field(min_length=1)
+    cross: dict[Arch, tuple[str, ...]]
+    source: str
+
+
+class BazelTool(Source):
+    """A version of Bazel and the language in which it is told about a C++ toolchain.
+
+    ``repositories`` are rendered ones that this version wants for every build. ``sized`` are the flags that tell it of
+    the machine, in which ``{jobs}`` and ``{memory}`` (MiB) stand. ``native`` are those for a target of the builder's
+    architecture that is built by labels: there every tool is compiled once, not for the host as well.
+    ``repository_cache`` and ``disk_cache`` are its names of the flags for what it downloads and for the results of
+    actions; empty where it has none.
+    """
+
+    version: VersionText
+    style: Literal["crosstool", "starlark", "platforms"]
+    repositories: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
+    sized: tuple[str, ...]
+    native: tuple[str, ...] = ()
+    repository_cache: str = "--repository_cache"
+    disk_cache: str = "--disk_cache"
+
+
+class Emulator(Model):
+    """qemu-user: the packages that bring it, and where its static binary for ``{arch}`` lies in the root."""
+
+    sysroot: Name
+    packages: tuple[str, ...] = Field(min_length=1)
+    binary: str
+    source: str
