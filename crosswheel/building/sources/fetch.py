@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from crosswheel.building.job import Cancelled, Job, Settings
 from crosswheel.building.sources.mirror import ask_mirror, held_at, judge
 from crosswheel.building.sources.places import MAX_BYTES, PlaceError
+from crosswheel.digest import sha256_file
 from crosswheel.errors import FetchError, InputError, MachineError
 from crosswheel.planning.steps import FetchStep
 from crosswheel.spec.sources import Place
@@ -91,6 +92,7 @@ def _from_place(place: Place, step: FetchStep, folder: Path, job: Job, archives:
     name = step.file if place.member is None else f"{step.file}.package"
     got = folder / name
     _download(place, step, got, job, archives)
+    _as_pinned(place, got, place.sha256 or step.sha256, job)
     judge(got, place.sha256 or step.sha256, job.settings.store)
     if place.member is None:
         return got
@@ -104,6 +106,15 @@ def _from_place(place: Place, step: FetchStep, folder: Path, job: Job, archives:
     got.unlink()
     judge(file, step.sha256, job.settings.store)
     return file
+
+
+def _as_pinned(place: Place, got: Path, sha256: str, job: Job) -> None:
+    """A forge makes an archive when it is asked for it, and its git writes it otherwise than years ago."""
+    if place.uri.startswith(("https:", "http:")) and place.uri.endswith(".tar.gz") and sha256_file(got) != sha256:
+        from crosswheel.building.sources.older_archives import restore
+
+        if restore(got, sha256):
+            job.log(f"{shown(place.uri)} gave the archive as git writes it today; made the pinned bytes from it")
 
 
 def _download(place: Place, step: FetchStep, dest: Path, job: Job, archives: Mapping[str, Archive]) -> None:
