@@ -31,10 +31,11 @@ from pathlib import Path
 from benchmarks.commands import ran
 from benchmarks.rows import Row, spread
 from benchmarks.stored import inputs_of, lend
+from crosswheel.building.disk import remove
 from crosswheel.building.job import Container, Job, Settings
 from crosswheel.building.runs import run_run
 from crosswheel.building.sandbox import ORDINARY_USER, Sandbox, environment, hand_over, sandbox_for
-from crosswheel.building.store import Store, remove
+from crosswheel.building.store import Store
 from crosswheel.cli.asking import Asked
 from crosswheel.cli.build import make_plan
 from crosswheel.cli.settings import DATA, read_settings

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+from crosswheel.building.artefacts import Damaged, read_meta
+from crosswheel.building.disk import remove
 from crosswheel.building.manifest import size_of
-from crosswheel.building.store import Damaged, Store, read_meta, remove
+from crosswheel.building.store import Store
 
 _CACHES = "caches"
 _LEFTOVERS = ("failed", "kept", "debs", _CACHES)

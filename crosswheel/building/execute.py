@@ -18,9 +18,11 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from crosswheel.building.artefacts import Artefact, Building
+from crosswheel.building.disk import no_space, remove
 from crosswheel.building.job import Cancelled, Job, Settings
 from crosswheel.building.sandbox import sandbox_for
-from crosswheel.building.store import Artefact, Building, Store, no_space, remove
+from crosswheel.building.store import Store
 from crosswheel.errors import CrosswheelError, StepError
 from crosswheel.planning.steps import FetchStep, Step
 
@@ -320,7 +322,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 def _explained(step: Step, error: Exception, store: Store, *, kept: bool) -> CrosswheelError:
     """The error with the step as its place and, for a failed step, the commands to try next."""
     if isinstance(error, OSError) and error.errno in _FULL:
-        return no_space(store, f"{step.name}: {error}")
+        return no_space(store.root, f"{step.name}: {error}")
     if not isinstance(error, CrosswheelError):
         lines = "".join(traceback.format_exception(error)).rstrip().splitlines()
         error = StepError(

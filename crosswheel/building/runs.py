@@ -13,10 +13,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
+from crosswheel.building.artefacts import Record
 from crosswheel.building.diagnose import diagnose
+from crosswheel.building.disk import no_space
 from crosswheel.building.job import Cancelled, Container, Job, Mount
 from crosswheel.building.sandbox import Sandbox
-from crosswheel.building.store import Record, Store, no_space
+from crosswheel.building.store import Store
 from crosswheel.digest import sha256_file, sha256_tree
 from crosswheel.errors import InputError, StepError
 from crosswheel.planning.steps import FilesStep, LocalStep, RenderedFile, RunStep
@@ -155,7 +157,7 @@ def _failure(argv: Sequence[str], status: int, lines: Sequence[str], store: Stor
     command = shlex.join(argv)
     short = command if len(command) <= 200 else command[:200] + "…"
     if found.no_space:
-        return no_space(store, "\n".join((f"$ {short}", *found.lines)))
+        return no_space(store.root, "\n".join((f"$ {short}", *found.lines)))
     return StepError(
         f"The command `{short}` ended with exit status {status}.",
         why="\n".join(found.lines),

@@ -12,9 +12,9 @@ from pathlib import Path
 from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import Version
 
+from crosswheel.building.artefacts import Artefact
 from crosswheel.building.dependencies import Refused
 from crosswheel.building.sources.index import list_project
-from crosswheel.building.store import Artefact
 from crosswheel.digest import sha256_file
 from crosswheel.errors import InputError
 from crosswheel.planning.fitting import misfit

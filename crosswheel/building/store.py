@@ -17,87 +17,33 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import shutil
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from crosswheel.building import manifest
+from crosswheel.building.artefacts import (
+    Artefact,
+    Building,
+    Damaged,
+    Meta,
+    Record,
+    name_of,
+    read_meta,
+    read_step,
+    write_meta,
+)
+from crosswheel.building.disk import remove
 from crosswheel.building.job import Cancelled
-from crosswheel.digest import sha256_json
 from crosswheel.errors import InputError, MachineError
 from crosswheel.planning.steps import Step
 
 _KEY_DIGITS = 64
 _POLL_SECONDS = 0.2
-
-
-@dataclass(frozen=True, kw_only=True)
-class Meta:
-    """What is known of how an artefact was made. ``seconds`` is what it took, ``bytes`` the size of ``out/``, ``tool``
-    the version of crosswheel."""
-
-    name: str
-    kind: str
-    seconds: float
-    bytes: int
-    tool: str
-    manifest: manifest.Manifest
-
-
-@dataclass(frozen=True, kw_only=True)
-class Artefact:
-    """The result of a step. ``path`` is its ``out/`` folder, which nobody may write to."""
-
-    key: str
-    path: Path
-    meta: Meta
-
-
-@dataclass(frozen=True, kw_only=True)
-class Record:
-    """What the store knows of a key. ``step`` is what the key is made of, ``meta`` is there for a stored artefact."""
-
-    key: str
-    name: str
-    step: Mapping[str, object]
-    state: Literal["stored", "failed", "running"]
-    folder: Path
-    meta: Meta | None
-
-    @property
-    def log(self) -> Path:
-        """The step's log."""
-        return self.folder / "log.txt"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Building:
-    """The folder in which a step runs."""
-
-    key: str
-    folder: Path
-
-    @property
-    def out(self) -> Path:
-        return self.folder / "out"
-
-    @property
-    def work(self) -> Path:
-        return self.folder / "work"
-
-    @property
-    def log(self) -> Path:
-        return self.folder / "log.txt"
-
-
-class Damaged(Exception):
-    """An artefact that must not be used; the message is the end of a sentence."""
 
 
 class Store:
@@ -139,7 +85,7 @@ class Store:
         ``damaged`` is then told what is wrong with it."""
         folder = self.path(key)
         try:
-            _read_step(folder, key)
+            read_step(folder, key)
             meta = read_meta(folder)
             wrong = manifest.damage(folder / "out", meta.manifest)
             if wrong:
@@ -199,7 +145,7 @@ class Store:
             tool=version("crosswheel"),
             manifest=listed,
         )
-        _write_meta(building.folder, meta)
+        write_meta(building.folder, meta)
         self.set_aside(step.key)
         remove(self.root / "failed" / step.key)
         target = self.path(step.key)
@@ -300,7 +246,7 @@ class Store:
         )
         state, folder = next((state, folder) for state, folder in places if folder.exists())
         try:
-            name, described = _read_step(folder, key)
+            name, described = read_step(folder, key)
             meta = read_meta(folder) if state == "stored" else None
         except (FileNotFoundError, Damaged) as error:
             why = "step.json or meta.json is missing" if isinstance(error, FileNotFoundError) else str(error)
@@ -327,7 +273,7 @@ class Store:
         if len(found) == 1:
             return found[0]
         nearest = found or sorted(keys, key=lambda key: (-_shared(key, text), key))
-        lines = [f"{key[:16]}  {_name_of(keys[key])}" for key in sorted(nearest[:5])]
+        lines = [f"{key[:16]}  {name_of(keys[key])}" for key in sorted(nearest[:5])]
         if found:
             what = f"{len(found)} keys begin with “{text}”."
         elif keys:
@@ -338,78 +284,6 @@ class Store:
         raise InputError(what, where=str(self.root), why=why, hint="`./x plan PACKAGE` prints the keys of a build.")
 
 
-def _read_step(folder: Path, key: str) -> tuple[str, Mapping[str, object]]:
-    try:
-        record = json.loads((folder / "step.json").read_bytes())
-        name, described = str(record["name"]), record["described"]
-        digest = sha256_json(described)
-    except (ValueError, KeyError, TypeError) as error:
-        raise Damaged(f"step.json cannot be read ({error})") from error
-    if digest != key:
-        raise Damaged("step.json does not have the key as its hash")
-    return name, described
-
-
-def read_meta(folder: Path) -> Meta:
-    try:
-        data = json.loads((folder / "meta.json").read_bytes())
-        return Meta(
-            name=str(data["name"]),
-            kind=str(data["kind"]),
-            seconds=float(data["seconds"]),
-            bytes=int(data["bytes"]),
-            tool=str(data["tool"]),
-            manifest=manifest.Manifest.from_json(data),
-        )
-    except (ValueError, KeyError, TypeError) as error:
-        raise Damaged(f"meta.json cannot be read ({error})") from error
-
-
-def _write_meta(folder: Path, meta: Meta) -> None:
-    facts = {"name": meta.name, "kind": meta.kind, "seconds": meta.seconds, "bytes": meta.bytes, "tool": meta.tool}
-    (folder / "meta.json").write_text(json.dumps({**facts, **meta.manifest.to_json()}, sort_keys=True))
-
-
 def _shared(one: str, other: str) -> int:
     """How many characters two texts have in common at their beginning."""
     return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
-
-
-def _name_of(folder: Path) -> str:
-    try:
-        return str(json.loads((folder / "step.json").read_bytes())["name"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return "(its description cannot be read)"
-
-
-def no_space(store: Store, why: str) -> MachineError:
-    """What to say when the disk of the store is full."""
-    folder = next(path for path in (store.root, *store.root.parents) if path.exists())
-    free = shutil.disk_usage(folder).free
-    return MachineError(
-        f"There is no space left: the disk of the store has {free / 2**20:,.0f} MiB free.",
-        where=str(store.root),
-        why=why,
-        hint="`./x clean` makes room; CROSSWHEEL_STORE names another place.",
-    )
-
-
-def remove(path: Path) -> None:
-    """Removes a file or a folder, if it is there, even where folders in it are not writable (Bazel makes such), and
-    where another process removes it, too."""
-    if path.is_symlink() or not path.is_dir():
-        path.unlink(missing_ok=True)
-        return
-    try:
-        shutil.rmtree(path, onerror=_unless_gone)
-    except PermissionError:
-        path.chmod(0o700)
-        for folder, _, _ in os.walk(path):
-            for name in (entry.path for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False)):
-                Path(name).chmod(0o700)
-        shutil.rmtree(path, onerror=_unless_gone)
-
-
-def _unless_gone(_function: object, _path: str, problem: tuple[type[BaseException], BaseException, object]) -> None:
-    if not isinstance(problem[1], FileNotFoundError):
-        raise problem[1]

@@ -20,8 +20,8 @@ from crosswheel.proving.prove import RULES, Proof
 from crosswheel.spec.catalog import Catalog
 
 if TYPE_CHECKING:
+    from crosswheel.building.artefacts import Artefact
     from crosswheel.building.job import Settings
-    from crosswheel.building.store import Artefact
 
 
 def make_wheelhouse(

@@ -16,8 +16,8 @@ from crosswheel.planning.steps import LocalStep, Step
 from crosswheel.spec.catalog import Catalog
 
 if TYPE_CHECKING:
+    from crosswheel.building.artefacts import Artefact
     from crosswheel.building.sources.mirroring import Filled
-    from crosswheel.building.store import Artefact
 
 
 @package_task(

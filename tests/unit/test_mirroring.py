@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from crosswheel.building.artefacts import Artefact, Meta
 from crosswheel.building.debian.apt import run_lock
 from crosswheel.building.job import Job, Settings
 from crosswheel.building.sources.mirror import Manifest, MirroredFile, MirroredLock, held_at, mirrored_lock
 from crosswheel.building.sources.mirroring import Filled, filling
 from crosswheel.building.sources.places import PlaceError
-from crosswheel.building.store import Artefact, Meta
 from crosswheel.errors import DataError, FetchError, InputError, MachineError
 from crosswheel.planning.steps import FetchStep, ImageStep, LockStep, Step
 from crosswheel.spec.sources import Place

@@ -13,7 +13,8 @@ import pytest
 
 from crosswheel.building import manifest
 from crosswheel.building.cleaning import clean
-from crosswheel.building.store import Store, remove
+from crosswheel.building.disk import remove
+from crosswheel.building.store import Store
 from crosswheel.errors import InputError, MachineError
 from crosswheel.planning.steps import FilesStep, RenderedFile
 

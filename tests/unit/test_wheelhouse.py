@@ -15,9 +15,9 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 from wheel_writer import POLICY
 
+from crosswheel.building.artefacts import Artefact
 from crosswheel.building.dependencies import Refused, Served, serve
 from crosswheel.building.shelf import Brought, TargetShelf, requires_dist
-from crosswheel.building.store import Artefact
 from crosswheel.building.wheelhouse import Wheelhouse, lay_out
 from crosswheel.errors import InputError
 from crosswheel.planning.plan import Plan, plan

@@ -15,11 +15,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from crosswheel.building.artefacts import Artefact
 from crosswheel.building.job import Job, Settings
 from crosswheel.building.sources.fetch import origin_of
 from crosswheel.building.sources.kept import keep
 from crosswheel.building.sources.mirror import MANIFEST, Manifest, MirroredFile, MirroredLock, held_at
-from crosswheel.building.store import Artefact
 from crosswheel.digest import sha256_file
 from crosswheel.errors import FetchError, InputError, MachineError
 from crosswheel.planning.steps import FetchStep, ImageStep, LockStep, Step
