@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from commandline import CommandLine
+from packaging.specifiers import SpecifierSet
 
 from crosswheel.errors import InputError
 from crosswheel.planning.fitting import fitting, misfit, unknown_externals
@@ -177,6 +178,34 @@ def test_mkl_is_for_x86_64(catalog: Catalog) -> None:
     told = refusal(catalog, version="1.15.5", target="nanopi-m4", features={"mkl": True})
     assert "the feature 'mkl' is for x86_64, and nanopi-m4 is aarch64" in told
     assert "mkl" in resolved(catalog, version="1.15.5", target="x86_64", features={"mkl": True}).features
+
+
+@pytest.mark.parametrize(
+    ("version", "flags"),
+    [
+        ("1.4.1", {"--define=using_mkl=true"}),
+        ("1.5.0", {"--define=using_mkl=true"}),
+        ("1.11.0", {"--define=using_mkl=true"}),
+        ("1.12.3", {"--define=build_with_mkl=true", "--define=enable_mkl=true"}),
+        ("1.15.5", {"--config=mkl"}),
+        ("2.20.0", {"--config=mkl"}),
+    ],
+)
+def test_mkl_reaches_bazel_as_upstreams_own_rc_has_it(catalog: Catalog, version: str, flags: set[str]) -> None:
+    found = release(catalog, version)
+    assert found.bazel is not None
+    assert set(found.bazel.features["mkl"]) == flags
+    assert found.facts["mkl"].source
+
+
+def test_every_release_that_has_mkl_has_its_flags(catalog: Catalog) -> None:
+    has = catalog.recipe("tensorflow").features["mkl"].versions
+    assert has is not None
+    for version in TENSORFLOW:
+        found = release(catalog, version)
+        assert found.bazel is not None
+        assert ("mkl" in found.bazel.features) == SpecifierSet(has).contains(version), version
+    assert "1.3.0 has no feature 'mkl'" in refusal(catalog, version="1.3.0", target="x86_64", features={"mkl": True})
 
 
 def test_a_feature_that_a_release_does_not_have(catalog: Catalog) -> None:
