@@ -246,6 +246,27 @@ def test_an_rpath_in_a_response_file_is_dropped(target: Bench) -> None:
     assert target.response() == [*OUT, "-Wl,-rpath", "-Wl,$ORIGIN/..", "it\\ is", *objects, "-lm"]
 
 
+def test_plain_lines_between_quotes_belong_to_their_word(target: Bench) -> None:
+    text = f"a.o\n'one\nplain\n@line'\nb.o\n\\\nc.o\n\"\"\n-Wl,-rpath,{ABSOLUTE}\n-o\n{OUT[1]}\nlast.o"
+    target.call(f"@{target.file('p.params', text)}")
+    words = ["a.o", "one\\", "plain\\", "@line", "b.o", "\\", "c.o", '""', *OUT, "last.o"]
+    assert target.response() == words
+
+
+def test_a_generator_without_its_rpath_gets_its_library(target: Bench) -> None:
+    target.file(f"bazel-out/host/bin/{FRAMEWORK}")
+    output = target.file("bazel-out/host/bin/tensorflow/x_gen_cc")
+    given = target.call("a.a", f"-Wl,-rpath,{ABSOLUTE}", "-o", output)
+    assert given == [f"@{output}.arguments", "-Lbazel-out/host/bin/tensorflow", "-l:libtensorflow_framework.so"]
+    assert target.response() == ["a.a", "-o", output]
+
+
+def test_an_rpath_in_a_response_file_is_kept_where_bazel_does_not_link(target: Bench) -> None:
+    response = target.file("p.params", f"-o\nlibx.so\n-Wl,-rpath,{ABSOLUTE}\na.o\n")
+    assert target.call(f"@{response}") == [f"@{response}"]
+    assert not (target.folder / "libx.so.arguments").exists()
+
+
 def test_the_host_and_others_keep_every_rpath(host: Bench, target: Bench) -> None:
     """CMake writes its build folder into what it links and looks for it there when it installs."""
     arguments = [f"-Wl,-rpath,{ABSOLUTE}", "-o", "libx.so"]
