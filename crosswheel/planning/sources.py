@@ -30,7 +30,7 @@ class LocalSource:
 def externals_of(resolution: Resolution, catalog: Catalog) -> tuple[External, ...]:
     """What a release's own build files download for this build: without what only a feature needs that is off."""
     optional = resolution.release.bazel.optional if resolution.release.bazel else {}
-    found = catalog.externals(resolution.recipe.name, resolution.release, resolution.target.arch)
+    found = catalog.externals(resolution.recipe.name, resolution.release, resolution.target.arch, resolution.features)
     return tuple(item for item in found if item.name not in optional or optional[item.name] in resolution.features)
 
 

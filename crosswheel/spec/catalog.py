@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -86,10 +86,12 @@ class Catalog:
         """The releases of a recipe, newest first."""
         return tuple(self.release(recipe, version) for version in self.versions(recipe))
 
-    def externals(self, recipe: str, release: Release, arch: Arch) -> tuple[External, ...]:
-        """What a release's own build files download for a target of an architecture, as ``externals/<version>.toml``
-        has it from upstream's tree, with the recipe's replacements in their places; without those that the release
-        itself brings as folders."""
+    def externals(
+        self, recipe: str, release: Release, arch: Arch, features: Collection[str] = ()
+    ) -> tuple[External, ...]:
+        """What a release's own build files download for a target of an architecture with ``features`` on, as
+        ``externals/<version>.toml`` has it from upstream's tree, with the recipe's replacements in their places;
+        without those that the release itself brings as folders."""
         folder = self.root / "recipes" / recipe
         path = folder / "externals" / f"{release.version}.toml"
         if not path.is_file():
@@ -97,13 +99,12 @@ class Catalog:
         own = {item.name for item in release.externals}
         other = folder / "replacements.toml"
         found = self._load(Replacements, other) if other.is_file() else Replacements()
-        # Those for one architecture come last, so that they win there.
-        fitting = [item for item in found.replacements if item.arch in (None, arch)]
-        fitting.sort(key=lambda item: item.arch or "")
-        instead = {(item.name, item.replaces): item for item in fitting}
+        fitting = [item for item in found.replacements if item.serves(release.version, arch)]
+        fitting = [item for item in fitting if not set(features).intersection(item.without)]
+        fitting.sort(key=lambda item: item.arch is None)  # one for the architecture alone wins
         further = {item.sha256: item.places for item in found.places}
         found_here = self._load(Externals, path).externals
-        return tuple(_further(_replaced(item, instead), further) for item in found_here if item.name not in own)
+        return tuple(_further(_replaced(item, fitting), further) for item in found_here if item.name not in own)
 
     def knows_externals(self, recipe: str, release: Release) -> bool:
         """Whether it is known what the release's own build files download: always, where a package's ``setup.py``
@@ -264,11 +265,9 @@ def _over(under: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
     return joined
 
 
-def _replaced(external: External, instead: Mapping[tuple[str, str], Replacement]) -> External:
-    pinned = [external.sha256, *(place.uri for place in external.places)]
-    for pin in pinned:
-        item = instead.get((external.name, pin))
-        if item:
+def _replaced(external: External, fitting: Iterable[Replacement]) -> External:
+    for item in fitting:
+        if item.stands_for(external):
             return external.model_copy(
                 update={"file": item.file, "sha256": item.sha256, "places": item.places, "note": item.reason}
             )

@@ -36,6 +36,7 @@ def holds(when: When, given: Circumstances) -> bool:
         and (when.python is None or SpecifierSet(when.python).contains(given.python))
         and (when.bazel is None or SpecifierSet(when.bazel).contains(given.bazel))
         and set(when.features) <= given.features
+        and not given.features.intersection(when.without)
     )
 
 
@@ -52,7 +53,7 @@ def selections(patches: Sequence[Patch]) -> dict[tuple[Patch, ...], Circumstance
 
 
 def _circumstances(conditions: Sequence[When]) -> Iterator[Circumstances]:
-    features = sorted({feature for when in conditions for feature in when.features})
+    features = sorted({feature for when in conditions for feature in (*when.features, *when.without)})
     sets = chain.from_iterable(combinations(features, size) for size in range(len(features) + 1))
     pythons = _around(when.python for when in conditions)
     bazels = _around(when.bazel for when in conditions)

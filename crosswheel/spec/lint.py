@@ -196,18 +196,19 @@ def _downloads(catalog: Catalog, recipe: Recipe, folder: Path, releases: list[Re
     reached: dict[str, set[str]] = {}
     for path in sorted((folder / "externals").glob("*.toml")):
         try:
-            externals = load(Externals, path).externals
+            read = load(Externals, path)
         except DataError as error:
             yield _told(catalog, error)
             continue
         if path.stem not in catalog.versions(recipe.name):
             yield Problem(where=_at(catalog, path), what=f"there is no release {path.stem!r}")
-        for name in _twice(external.name for external in externals):
+        for name in _twice(external.name for external in read.externals):
             yield Problem(where=_at(catalog, path, "externals"), what=f"the external {name!r} stands here twice")
         if path.stem in known:
-            names = {external.name for external in externals}
+            names = {external.name for external in read.externals}
             reached.setdefault(known[path.stem].era, set()).update(names)
             yield from _optional(catalog, folder / f"{path.stem}.toml", names)
+            yield from _unasked(catalog, folder / "replacements.toml", path.stem, read)
     for era in sorted(set(reached) - {""}):
         yield from _optional(catalog, folder / "eras" / f"{era}.toml", reached[era])
     yield from _replacements(catalog, folder / "replacements.toml")
@@ -234,6 +235,24 @@ def _replacements(catalog: Catalog, path: Path) -> Iterator[Problem]:
         yield Problem(where=_at(catalog, path, "replacements"), what=f"two replacements stand for {pin}")
     for sha256 in _twice(place.sha256 for place in found.places):
         yield Problem(where=_at(catalog, path, "places"), what=f"places of {sha256} stand here twice")
+
+
+def _unasked(catalog: Catalog, path: Path, version: str, externals: Externals) -> Iterator[Problem]:
+    """Replacements that would be fetched in vain: upstream's build files ask for their own until a patch says else."""
+    try:
+        replacements = load(Replacements, path).replacements if path.is_file() else ()
+        series = catalog.series(path.parent.name)
+    except DataError:
+        return  # told elsewhere
+    patches = [p for p in series.patches if SpecifierSet(p.versions).contains(version, prereleases=True)]
+    for item in replacements:
+        if not (item.serves(version, item.arch or "x86_64") and any(map(item.stands_for, externals.externals))):
+            continue
+        asking = [p for p in patches if (p.when.arch, p.when.without, p.when.features) == (item.arch, item.without, ())]
+        files = [catalog.root / "patches" / path.parent.name / patch.file for patch in asking]
+        if not any(item.sha256 in file.read_text(encoding="utf-8") for file in files if file.is_file()):
+            what = f"no patch makes {version} ask for {item.file}, under the same conditions"
+            yield Problem(where=_at(catalog, path, "replacements"), what=what)
 
 
 def _twice(names: Iterable[str]) -> list[str]:

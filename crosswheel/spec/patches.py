@@ -10,12 +10,14 @@ from crosswheel.spec.base import Arch, FileName, Model, Name, Specifier
 
 
 class When(Model):
-    """Conditions of a patch; all of them must hold. ``bazel`` and ``python`` are ranges."""
+    """Conditions of a patch; all of them must hold. ``bazel`` and ``python`` are ranges, ``features`` must be on, and
+    none of ``without`` may be."""
 
     python: Specifier | None = None
     bazel: Specifier | None = None
     arch: Arch | None = None
     features: tuple[Name, ...] = ()
+    without: tuple[Name, ...] = ()
 
 
 class Patch(Model):

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
+from packaging.specifiers import SpecifierSet
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
-from crosswheel.spec.base import Arch, FileName, Model, Sha256, Specifier
+from crosswheel.spec.base import Arch, FileName, Model, Name, Sha256, Specifier
 
 
 class Place(Model):
@@ -61,14 +62,27 @@ class Replacement(Source):
 
     ``replaces`` is the sha256 that upstream pins for the external ``name``, or its URL where upstream pins none;
     ``reason`` says why, and how it is known that the content is the same. ``arch`` is the target's architecture for
-    which alone it is taken; it then wins over one for all. The patch to ``workspace.bzl`` that goes with it is part of
-    the recipe's series.
+    which alone it is taken; it then wins over one for all. ``versions`` is the range of releases that it serves, and
+    ``without`` are features with which it is not taken. The patch to ``workspace.bzl`` that goes with it is part of the
+    recipe's series, for the same range and under the same conditions.
     """
 
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]+$")]
     replaces: str
     reason: Annotated[str, StringConstraints(min_length=10)]
     arch: Arch | None = None
+    versions: Specifier | None = None
+    without: tuple[Name, ...] = ()
+
+    def serves(self, version: str, arch: Arch) -> bool:
+        """Whether it is for a release's version and a target's architecture."""
+        ranged = self.versions is None or SpecifierSet(self.versions).contains(version, prereleases=True)
+        return ranged and self.arch in (None, arch)
+
+    def stands_for(self, external: External) -> bool:
+        """Whether it replaces what upstream pins for an external: by its sha256, or by an address of it."""
+        pins = (external.sha256, *(place.uri for place in external.places))
+        return self.name == external.name and self.replaces in pins
 
 
 class Externals(Model):
