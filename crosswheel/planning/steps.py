@@ -105,7 +105,10 @@ class LockStep(Step):
     ``pinned`` is the text of a lock in the written data; then nothing is resolved, and the result is that text.
     ``architecture`` is Debian's name (``arm64``). ``snapshot`` is the time of the dated snapshot that serves where
     the machine has no mirror of the archive. ``lock`` is the name of the pinned lock, there or not: it is what
-    ``sysroot lock`` renews.
+    ``sysroot lock`` renews. Without ``dependencies``, nothing is taken but ``packages``.
+
+    Inputs: a package with an archive in it, by the archive's name. It must be signed as every archive, unless it is
+    one of ``vouched``, whose bytes somebody has named by their sha256.
     """
 
     kind: ClassVar[str] = "lock"
@@ -116,6 +119,8 @@ class LockStep(Step):
     packages: tuple[str, ...]
     snapshot: str
     pinned: str | None = None
+    dependencies: bool = True
+    vouched: tuple[str, ...] = ()
 
     def fields(self) -> dict[str, Json]:
         return {
@@ -124,13 +129,17 @@ class LockStep(Step):
             "packages": sorted(self.packages),
             "snapshot": self.snapshot,
             "pinned": self.pinned,
+            **({} if self.dependencies else {"dependencies": False}),
         }
 
 
 @dataclass(frozen=True, kw_only=True)
 class RootStep(Step):
     """Downloads and extracts the packages of the input ``lock``. Result: ``out/`` is the root, with relative links,
-    a merged /usr and no dangling ``.so``; ``lock.json`` is kept in ``out/.crosswheel/``."""
+    a merged /usr and no dangling ``.so``; ``lock.json`` is kept in ``out/.crosswheel/``. Of a lock without
+    dependencies, ``.so`` links may dangle: what they lead to is in another part.
+
+    Inputs besides: the packages with archives in them that the lock has as its inputs."""
 
     kind: ClassVar[str] = "root"
     schema: ClassVar[int] = 2

@@ -207,7 +207,8 @@ def _packed(root: Path, place: Path) -> Path:
 
 def test_apt_in_a_container(tmp_path: Path, apt_image: str, monkeypatch: pytest.MonkeyPatch) -> None:
     mirrors = machine_mirrors(HostApt(threading.Event()), tmp_path)
-    wanted = {name: mirrors[archive.label] for name, archive in CATALOG.archives.items()}
+    named = {name: archive.label for name, archive in CATALOG.archives.items()}
+    wanted = {name: mirrors[label] for name, label in named.items() if label in mirrors}
     step = _step("debian-12", "arm64", ["zlib1g-dev"])
     here = resolve(step, _job(tmp_path / "here", wanted), CATALOG.archives)
     monkeypatch.setattr(aptrun.shutil, "which", lambda name: None)

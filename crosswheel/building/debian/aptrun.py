@@ -9,7 +9,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -20,6 +20,8 @@ from crosswheel.spec.sysroots import Archive
 
 if TYPE_CHECKING:
     from docker import DockerClient
+
+    from crosswheel.building.debian.mirrors import Mirror
 
 HELPER = "/usr/lib/apt/apt-helper"
 """apt's own download client; part of the package ``apt``, not in the PATH."""
@@ -264,6 +266,27 @@ _MEANINGS: tuple[tuple[str, str, str], ...] = (
         "Check the network and apt's proxy, or name another mirror (apt_mirrors).",
     ),
 )
+
+
+_ABSENT = re.compile(
+    r"Could not (resolve|connect)|Temporary failure resolving|Connection (failed|timed out)|Unable to connect"
+    r"|does not have a Release file|404  Not Found|File not found"
+)
+_REFUSED = re.compile(
+    r"NO_PUBKEY|public key is not available|BADSIG|signatures were invalid|EXPKEYSIG|REVKEYSIG"
+    r"|Clearsigned file isn't valid|NODATA|is not signed|unexpected size|[Hh]ash [Ss]um mismatch|is expired"
+    r"|not valid yet"
+)
+
+
+def absent(ran: Ran, mirrors: Mapping[str, Mirror]) -> list[str]:
+    """The archives that a failed ``apt-get update`` did not find at their mirrors, where all that it says against
+    them is that; none where anything was refused."""
+    lines = [line for line in (ran.errors + "\n" + ran.output).splitlines() if _COMPLAINT.match(line.strip())]
+    if any(_REFUSED.search(line) for line in lines):
+        return []
+    bad = [line for line in lines if _ABSENT.search(line)]
+    return [name for name, mirror in mirrors.items() if any(mirror.base.rstrip("/") in line for line in bad)]
 
 
 def explain(ran: Ran, *, what: str, mirror: str, keyring_package: str, where: str) -> CrosswheelError:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import gzip
 import io
 import lzma
+import os
 import re
 import shutil
 import subprocess
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -130,6 +131,53 @@ def _decompressed(member: Any, name: str) -> Iterator[IO[bytes]]:
         yield io.BytesIO(data)
     else:
         raise FetchError(f"The package has a {name}, and nothing here reads that compression.")
+
+
+# --- packages that hold an archive -----------------------------------------------------------------------------------
+
+
+def take(deb: Path, wanted: Callable[[str], bool], folder: Path) -> list[Path]:
+    """Writes the plain files of ``deb`` whose paths (``var/cuda-repo/Packages``) are ``wanted`` below ``folder``.
+
+    ``FetchError`` if it is no package, or a damaged one.
+    """
+    taken = []
+    with _data(deb) as stream, tarfile.open(fileobj=stream, mode="r|") as data:
+        for item in data:
+            name = os.path.normpath(item.name)
+            if not item.isfile() or not wanted(name) or name.startswith(("/", "..")):
+                continue
+            file = data.extractfile(item)
+            assert file is not None
+            place = folder / name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with place.open("wb") as out:
+                shutil.copyfileobj(file, out, _CHUNK)
+            taken.append(place)
+    return taken
+
+
+@contextmanager
+def _data(deb: Path) -> Iterator[IO[bytes]]:
+    """The files of a package as a tar. dpkg-deb unpacks quicker than Python does."""
+    if not _has_dpkg_deb():
+        with _member(deb, "data.tar") as stream:
+            yield stream
+        return
+    argv = ("dpkg-deb", "--fsys-tarfile", str(deb))
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout and process.stderr
+        try:
+            yield process.stdout
+            process.stdout.read()  # what pads the archive
+        except tarfile.TarError as error:
+            why = process.stderr.read().decode(errors="replace").strip() or str(error)
+            raise FetchError("The package is damaged.", where=str(deb), why=why) from error
+        finally:
+            process.stdout.close()
+            said = process.stderr.read()
+    if process.returncode:
+        raise FetchError("The package is damaged.", where=str(deb), why=_said([said]))
 
 
 # --- alternatives ----------------------------------------------------------------------------------------------------

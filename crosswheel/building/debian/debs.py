@@ -10,10 +10,12 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
-from crosswheel.building.debian.apt import local_folders, package_uri
+from crosswheel.building.debian.apt import package_uri
 from crosswheel.building.debian.aptrun import HELPER, AptRunner
+from crosswheel.building.debian.given import take_packages
 from crosswheel.building.debian.lock import Lock, LockedPackage
-from crosswheel.building.debian.mirrors import Mirror, choose, dated, machine_mirrors, snapshot_date
+from crosswheel.building.debian.mirrors import Mirror, candidates, dated, machine_mirrors, snapshot_date
+from crosswheel.building.debian.privateapt import local_folders
 from crosswheel.building.job import Cancelled, Job
 from crosswheel.building.sources import kept
 from crosswheel.building.sources.fetch import FILL, shown
@@ -33,8 +35,8 @@ _GROUP = 8
 
 @dataclass(kw_only=True)
 class Search:
-    """Gets the .debs of one lock. ``failures`` collects, per package, what each place said, ``wrong`` which gave
-    wrong bytes."""
+    """Gets the .debs of one lock. ``files`` are packages in which archives lie, by the archives' names. ``failures``
+    collects, per package, what each place said, ``wrong`` which gave wrong bytes."""
 
     lock: Lock
     job: Job
@@ -44,16 +46,19 @@ class Search:
     where: str
     lock_name: str
     snapshot: str | None = None
+    files: Mapping[str, Path] = field(default_factory=dict)
     failures: dict[str, list[str]] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
 
     def run(self) -> None:
         """Calls ``ready`` for every package of the lock; ``FetchError`` names those that cannot be had."""
         missing = [package for package in self.lock.packages if not self._stored(package)]
-        missing = self._from_mirror(missing)
+        missing = self._from_files(self._from_mirror(missing))
         if missing and not self.job.settings.offline:
             for mirrors in self._places(missing):
-                missing = self._download(missing, partial(_uri, mirrors), mirrors)
+                known = [package for package in missing if package.archive in mirrors]
+                left = self._download(known, partial(_uri, mirrors), mirrors)
+                missing = sorted([*left, *(p for p in missing if p not in known)], key=lambda p: p.package)
                 self._refuse_wrong()
                 if not missing:
                     break
@@ -84,6 +89,24 @@ class Search:
             held = list(pool.map(partial(self._at_url, mirror), missing))
         self._refuse_wrong()
         return [package for package, here in zip(missing, held, strict=True) if not here]
+
+    def _from_files(self, missing: list[LockedPackage]) -> list[LockedPackage]:
+        """Takes what lies in packages that are archives themselves; gives what is still missing."""
+        for archive, deb in self.files.items():
+            wanted = [package for package in missing if package.archive == archive]
+            taken = take_packages(deb, wanted, self.job.work / "archives" / archive) if wanted else {}
+            for package in wanted:
+                path = taken.get(package.package)
+                if path is None:
+                    self._note(package, f"not in {deb.name}")
+                elif sha256_file(path) != package.sha256:
+                    place = kept.keep(self.job.settings.store, path)
+                    self.wrong.append(f"{deb.name}: {package.title}: not sha256 {package.sha256}; kept as {place}")
+                else:
+                    self._adopt(package, path)
+                    missing = [other for other in missing if other is not package]
+        self._refuse_wrong()
+        return missing
 
     def _at_url(self, mirror: str, package: LockedPackage) -> bool:
         path = self._scratch(package)
@@ -123,26 +146,34 @@ class Search:
     # --- downloads -------------------------------------------------------------------------------------------------
 
     def _places(self, missing: Sequence[LockedPackage]) -> Iterable[Mapping[str, Mirror]]:
-        """The mirrors of the archives, then their snapshots: of the time of the lock's Release files (a mirror may be
-        older than the lock), of the time it was resolved, and a day later (what was new then is in it for sure)."""
-        names = list(dict.fromkeys(package.archive for package in missing))
+        """The mirrors of the archives, then the other URLs where upstream has them, then their snapshots: of the time
+        of the lock's Release files (a mirror may be older than the lock), of the time it was resolved, and a day later
+        (what was new then is in it for sure)."""
+        names = [name for name in dict.fromkeys(package.archive for package in missing) if name not in self.files]
         unknown = [name for name in names if name not in self.archives]
         if unknown:
             raise FetchError(f"The lock names an unknown archive: {', '.join(unknown)}.", where=self.where)
         archives = [self.archives[name] for name in names]
         resolved = self.lock.resolved_time()
         first = self.snapshot or snapshot_date(resolved)
-        chosen = choose(archives, self.job.settings, lambda: machine_mirrors(self.runner(), self.job.work), first)
-        yield chosen
-        tried = {mirror.base for mirror in chosen.values()}
+        found = candidates(archives, self.job.settings, lambda: machine_mirrors(self.runner(), self.job.work), first)
+        rounds = [
+            {name: mirrors[number] for name, mirrors in found.items() if number < len(mirrors)}
+            for number in range(max((len(mirrors) for mirrors in found.values()), default=0))
+        ]
         later = snapshot_date(resolved + timedelta(days=1))
         for date in (self.snapshot or self._release_date, self._release_date, snapshot_date(resolved), later):
-            mirrors = {a.name: dated(a, date if isinstance(date, str) else date(a.name)) for a in archives}
-            if {mirror.base for mirror in mirrors.values()} <= tried:
+            snapshots = [dated(archive, date if isinstance(date, str) else date(archive.name)) for archive in archives]
+            rounds.append({mirror.archive: mirror for mirror in snapshots if mirror})
+        tried: set[str] = set()
+        for mirrors in rounds:
+            new = {name: mirror for name, mirror in mirrors.items() if mirror.base not in tried}
+            if not new:
                 continue
-            tried |= {mirror.base for mirror in mirrors.values()}
-            self.job.log("not at the mirror any more: trying " + ", ".join(m.base for m in mirrors.values()))
-            yield mirrors
+            if tried:
+                self.job.log("not there any more: trying " + ", ".join(mirror.base for mirror in new.values()))
+            tried |= {mirror.base for mirror in new.values()}
+            yield new
 
     def _release_date(self, archive: str) -> str:
         times = self.lock.suite_times(archive)

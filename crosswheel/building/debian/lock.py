@@ -24,6 +24,8 @@ TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 
 _Word = Annotated[str, StringConstraints(pattern=r"^\S+$")]
 _Package = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9+.-]+$")]
+_Request = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9+.-]+(=[A-Za-z0-9.+:~-]+)?$")]
+"""A package as it is asked for: its name, and its version where a certain one is wanted (``libcudnn8=8.2.1.32-1``)."""
 _Architecture = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]+$")]
 _Time = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
 
@@ -52,23 +54,24 @@ class LockedPackage(Model):
 
 
 class LockedSuite(Model):
-    """A suite as it was when the lock was made. ``date`` is its Release file's."""
+    """A suite as it was when the lock was made. ``date`` is its Release file's. A flat archive has no components."""
 
     archive: Name
     name: _Word
-    components: tuple[_Word, ...] = Field(min_length=1)
+    components: tuple[_Word, ...]
     date: _Time
 
 
 class Lock(Model):
-    """What apt chose. ``requested`` is what was asked for, ``packages`` that and all it needs, sorted by name.
+    """What apt chose. ``requested`` is what was asked for, ``packages`` that and all it needs (or that alone, where a
+    step wants no dependencies), sorted by name.
 
     ``resolved`` is when it was resolved, ``tool`` with which apt.
     """
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
     architecture: _Architecture
-    requested: tuple[_Package, ...] = Field(min_length=1)
+    requested: tuple[_Request, ...] = Field(min_length=1)
     suites: tuple[LockedSuite, ...] = Field(min_length=1)
     resolved: _Time
     tool: str

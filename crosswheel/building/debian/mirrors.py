@@ -1,4 +1,5 @@
-"""Which mirror of an archive serves: what the user set, else what this machine's apt uses, else the dated snapshot."""
+"""Which mirror of an archive serves: what the user set, else what this machine's apt uses, else upstream's own URLs and
+the dated snapshot, one after the other."""
 
 from __future__ import annotations
 
@@ -97,8 +98,10 @@ def plain_file(uri: str) -> str:
     return uri
 
 
-def dated(archive: Archive, date: str) -> Mirror:
-    """The snapshot of an archive at a time such as ``20260101T000000Z``."""
+def dated(archive: Archive, date: str) -> Mirror | None:
+    """The snapshot of an archive at a time such as ``20260101T000000Z``; None for one that has no snapshots."""
+    if archive.snapshot is None:
+        return None
     base = archive.snapshot.replace("{date}", date).rstrip("/") + "/"
     return Mirror(archive=archive.name, base=plain_file(base), dated=True, reason=f"the snapshot of {date}")
 
@@ -108,25 +111,41 @@ def snapshot_date(time: datetime) -> str:
     return time.strftime(SNAPSHOT_FORMAT)
 
 
-def choose(
+def candidates(
     archives: Sequence[Archive], settings: Settings, machine: Callable[[], Mapping[str, str]], date: str
-) -> dict[str, Mirror]:
-    """The mirror of each archive, by the archive's name. ``machine`` (see :func:`machine_mirrors`) is asked only where
-    the user set none; ``date`` is that of the snapshot."""
-    chosen: dict[str, Mirror] = {}
+) -> dict[str, tuple[Mirror, ...]]:
+    """Where each archive may be had, by its name, what is asked first coming first: the mirror that the user set, or
+    the machine's own, and nothing else; without these, upstream's URL, its older ones, and the snapshot of ``date``.
+
+    ``machine`` (see :func:`machine_mirrors`) is asked only where the user set none. An archive that is nowhere but in
+    a file that was not given has an empty tuple.
+    """
+    found: dict[str, tuple[Mirror, ...]] = {}
     known: Mapping[str, str] | None = None
     for archive in archives:
         if archive.name in settings.apt_mirrors:
             base = plain_file(settings.apt_mirrors[archive.name].rstrip("/") + "/")
-            chosen[archive.name] = Mirror(archive=archive.name, base=base, dated=False, reason="set by the user")
+            found[archive.name] = (_mirror(archive, base, "set by the user"),)
             continue
-        if known is None:
+        if archive.label and known is None:
             known = machine()
-        if archive.label in known:
-            base = known[archive.label]
-            chosen[archive.name] = Mirror(
-                archive=archive.name, base=base, dated=False, reason="used by this machine's apt"
-            )
-        else:
-            chosen[archive.name] = dated(archive, date)
-    return chosen
+        if archive.label and known and archive.label in known:
+            found[archive.name] = (_mirror(archive, known[archive.label], "used by this machine's apt"),)
+            continue
+        upstream = [_mirror(archive, archive.uri, "upstream's own")] if archive.uri else []
+        older = [_mirror(archive, base, "upstream's own, for what is no longer supported") for base in archive.older]
+        snapshot = dated(archive, date)
+        found[archive.name] = (*upstream, *older, *([snapshot] if snapshot else []))
+    return found
+
+
+def _mirror(archive: Archive, base: str, reason: str) -> Mirror:
+    return Mirror(archive=archive.name, base=base, dated=base in archive.older, reason=reason)
+
+
+def choose(
+    archives: Sequence[Archive], settings: Settings, machine: Callable[[], Mapping[str, str]], date: str
+) -> dict[str, Mirror]:
+    """The first of the :func:`candidates` of each archive that has one."""
+    found = candidates(archives, settings, machine, date)
+    return {name: mirrors[0] for name, mirrors in found.items() if mirrors}

@@ -19,6 +19,7 @@ from crosswheel.building.debian.aptrun import AptRunner, apt_runner
 from crosswheel.building.debian.deb import Alternative, alternatives, extract
 from crosswheel.building.debian.debs import Search
 from crosswheel.building.debian.finish import finish
+from crosswheel.building.debian.given import package_in
 from crosswheel.building.debian.hygiene import (
     ALWAYS_MERGED,
     MERGED,
@@ -46,8 +47,8 @@ def run_root(
     archives: Mapping[str, Archive],
     snapshot: str | None = None,
 ) -> None:
-    """Makes ``out/`` the root of the input ``lock``. ``snapshot`` is a date (``20260101T000000Z``) to try besides
-    those that the lock itself suggests.
+    """Makes ``out/`` the root of the input ``lock``; the other inputs are packages with archives in them, by the
+    archives' names. ``snapshot`` is a date (``20260101T000000Z``) to try besides those that the lock itself suggests.
 
     ``FetchError`` names packages that cannot be had, packages with wrong bytes and dangling ``.so`` links.
     """
@@ -56,26 +57,35 @@ def run_root(
     lock = Lock.parse(text, where)
     parts = job.out / FOLDER / "parts"
     parts.mkdir(parents=True)
-    unpacked = _fetch_and_extract(step, lock, job, archives, snapshot, parts)
+    files = {name: package_in(path) for name, path in inputs.items() if name != "lock"}
+    unpacked = _fetch_and_extract(step, lock, job, archives, snapshot, parts, files)
     links = _assemble(job, lock, parts, unpacked)
     shutil.rmtree(parts)
     wishes = [wish for package in lock.packages for wish in unpacked[package.package][1]]
     made = finish(job.out, wishes)
     for item in made:
         job.log(f"made {item.path}: {item.why}")
-    refuse_dangling(check_links(job.out, links), step.name, job.log)
+    dangling = check_links(job.out, links)
+    resolved_by = _resolved_by(step)
+    if resolved_by is None or resolved_by.dependencies:  # else what a link leads to may be in another root
+        refuse_dangling(dangling, step.name, job.log)
     (job.out / FOLDER / "lock.json").write_text(text)
     (job.out / FOLDER / "made.json").write_text(json.dumps([vars(item) for item in made], indent=1) + "\n")
 
 
 def _fetch_and_extract(
-    step: RootStep, lock: Lock, job: Job, archives: Mapping[str, Archive], snapshot: str | None, parts: Path
+    step: RootStep,
+    lock: Lock,
+    job: Job,
+    archives: Mapping[str, Archive],
+    snapshot: str | None,
+    parts: Path,
+    files: Mapping[str, Path],
 ) -> dict[str, _Unpacked]:
     """Extracts each package into a folder of its own below ``parts``, as soon as it is here."""
     futures: dict[str, Future[_Unpacked]] = {}
     guard = threading.Lock()
-    origin = step.inputs.get("lock")
-    resolved_by = origin if isinstance(origin, LockStep) else None
+    resolved_by = _resolved_by(step)
 
     @cache
     def runner() -> AptRunner:
@@ -96,6 +106,7 @@ def _fetch_and_extract(
             where=step.name,
             lock_name=resolved_by.lock if resolved_by else "NAME",
             snapshot=snapshot or (resolved_by.snapshot if resolved_by else None),
+            files=files,
         )
         try:
             search.run()
@@ -103,6 +114,11 @@ def _fetch_and_extract(
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
+
+
+def _resolved_by(step: RootStep) -> LockStep | None:
+    origin = step.inputs.get("lock")
+    return origin if isinstance(origin, LockStep) else None
 
 
 def _unpack(package: LockedPackage, deb: Path, folder: Path, job: Job) -> _Unpacked:

@@ -22,7 +22,7 @@ from crosswheel.building.sources.kept import keep
 from crosswheel.building.sources.mirror import MANIFEST, Manifest, MirroredFile, MirroredLock, held_at
 from crosswheel.digest import sha256_file
 from crosswheel.errors import FetchError, InputError, MachineError
-from crosswheel.planning.steps import FetchStep, ImageStep, LockStep, Step
+from crosswheel.planning.steps import FetchStep, ImageStep, LocalStep, LockStep, Step
 from crosswheel.spec.sysroots import Archive
 
 _CHUNK = 1 << 20
@@ -169,10 +169,21 @@ class Filling:
                     where=step.name,
                     lock_name=step.lock,
                     snapshot=step.snapshot,
+                    files=self._files_with_archives(step),
                 ).run()
         for package in lock.packages:
             name = package.path.rpartition("/")[2]
             self._note(name, package.sha256, needed, f"{package.archive}: {package.path}")
+
+    def _files_with_archives(self, step: LockStep) -> dict[str, Path]:
+        """The packages in which archives of a lock lie: those that were fetched are in the mirror already."""
+        found = {}
+        for name, source in step.inputs.items():
+            if isinstance(source, FetchStep):
+                found[name] = self._folder / held_at(source.sha256)
+            elif isinstance(source, LocalStep):
+                found[name] = Path(source.path)
+        return found
 
     def _job(self, step: LockStep, work: Path) -> Job:
         return Job(

@@ -86,8 +86,9 @@ def _bases(package: SourcePackage, archive: Archive, runner: AptRunner, job: Job
     work.mkdir(exist_ok=True)
     chosen = choose([archive], job.settings, lambda: machine_mirrors(runner, work), package.date or "")[archive.name]
     bases = [] if chosen.dated else [chosen.base]
-    if package.date is not None:
-        bases.append(dated(archive, package.date).base)
+    snapshot = dated(archive, package.date) if package.date is not None else None
+    if snapshot is not None:
+        bases.append(snapshot.base)
     return tuple(dict.fromkeys(bases))
 
 
