@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from busybox import make_root
 from commandline import Built, CommandLine, copy_of_checkout
+from containers import containers_of
 
-from crosswheel.building.sandbox.docker_engine import store_label
+from crosswheel.building.cleaning import clean
+from crosswheel.building.sandbox import remove_images
+from crosswheel.building.sandbox.docker_engine import DockerSandbox
 from crosswheel.building.store import Store
 from crosswheel.cli.settings import read_settings
 
@@ -104,7 +109,32 @@ def wrapt_tree(built: Callable[[str], Built], user_store: Store, tmp_path: Path)
     return tree
 
 
-def containers_of(engine: Any, store: Store) -> list[Any]:
-    """All containers of builds in ``store``, running or not."""
-    label = f"crosswheel.store={store_label(store.root)}"
-    return list(engine.containers.list(all=True, filters={"label": label}, ignore_removed=True))
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root that holds nothing but a static busybox."""
+    return make_root(tmp_path_factory.mktemp("busybox"))
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """An empty store, in which the images of the busybox root are known."""
+    made = Store(tmp_path_factory.mktemp("store"))
+    yield made
+    remove_images(made)  # none of the roots is in it
+
+
+@pytest.fixture(scope="module")
+def sandbox(store: Store) -> DockerSandbox:
+    """The Docker sandbox of that store."""
+    return DockerSandbox(store.root)
+
+
+@pytest.fixture
+def own(tmp_path: Path, engine: Any) -> Iterator[Store]:
+    """A store for one test, which leaves no container and no image behind even when it fails."""
+    made = Store(tmp_path / "store")
+    yield made
+    for container in containers_of(engine, made):
+        container.remove(force=True)
+    clean(made, None, 0, time.time())
+    remove_images(made)

@@ -275,22 +275,10 @@ MESON = Source(
 )
 
 
-def test_the_rendered_toolchain_alone(
-    crosswheel: CommandLine,
-    built: Callable[[str], Built],
-    borrowed: Callable[..., Store],
-    catalog: Catalog,
-    tmp_path: Path,
-) -> None:
-    """The wrappers, the CMake toolchain file and the Meson cross file that `toolchain render` writes build for the
-    target; the host's wrapper builds for the machine; each runs where it belongs."""
-    place = tmp_path / "rendered"
-    rendered = crosswheel("toolchain", "render", "--target", "rpi4", "--out", place, "--sysroot", "/the/sysroot")
-    assert rendered.returncode == 0, rendered.stderr
-    chain = LocalStep(name="take the toolchain", path=str(place), sha256=sha256_tree(place), folder=True)
+def compiling(place: Path, steps: dict[str, Step], chain: LocalStep) -> RunStep:
+    """Compiles :data:`PROJECT` with the toolchain that is rendered in ``place``: by its wrappers, CMake and Meson."""
     project = FilesStep(name="a project", files={name: RenderedFile(text=text) for name, text in PROJECT.items()})
-    steps = steps_of(catalog, built("main job"), Request(recipe="dm-tree", target="rpi4"))
-    compiled = RunStep(
+    return RunStep(
         name="compile with the rendered toolchain",
         inputs={
             "builder": steps["assemble builder gcc-12 aarch64"],
@@ -334,21 +322,11 @@ def test_the_rendered_toolchain_alone(
         copies={"project": "/build/src"},
         outputs=("by-wrapper", "by-host", "by-cmake", "by-meson"),
     )
-    store = borrowed("main job")
-    out = made_by(compiled, store, catalog)
-    log = store.log_path(compiled.key).read_text()
-    assert "headers: /the/sysroot/usr/include/python3.11, suffix: cpython-311-aarch64-linux-gnu" in log
-    for name in ("by-wrapper", "by-cmake", "by-meson", "by-host"):
-        with (out / name).open("rb") as stream:
-            elf = ELFFile(stream)
-            ours = name != "by-host"
-            assert elf["e_machine"] == (AARCH64 if ours else X86_64), name
-            versions = wanted_versions(elf)
-            assert all(versions[kind] <= DEBIAN_12[kind] for kind in ("GLIBC", "GLIBCXX")), name
-            needed = {tag.needed for tag in elf.get_section_by_name(".dynamic").iter_tags("DT_NEEDED")}
-            assert {"libstdc++.so.6", "libc.so.6"} <= needed <= LIBRARIES, name
-    assert "thrown and caught, long double 16" in log
-    emulated = RunStep(
+
+
+def emulating(steps: dict[str, Step], compiled: RunStep) -> RunStep:
+    """Runs what was compiled for the target in the target's root."""
+    return RunStep(
         name="run what was compiled",
         inputs={
             "builder": steps["assemble emulator"],
@@ -365,5 +343,41 @@ def test_the_rendered_toolchain_alone(
         copies={},
         outputs=(),
     )
+
+
+def is_for_its_machine(program: Path, machine: str) -> None:
+    """It is, and wants of the C and C++ libraries no more than Debian 12 has."""
+    with program.open("rb") as stream:
+        elf = ELFFile(stream)
+        assert elf["e_machine"] == machine, program
+        versions = wanted_versions(elf)
+        assert all(versions[kind] <= DEBIAN_12[kind] for kind in ("GLIBC", "GLIBCXX")), program
+        needed = {tag.needed for tag in elf.get_section_by_name(".dynamic").iter_tags("DT_NEEDED")}
+        assert {"libstdc++.so.6", "libc.so.6"} <= needed <= LIBRARIES, program
+
+
+def test_the_rendered_toolchain_alone(
+    crosswheel: CommandLine,
+    built: Callable[[str], Built],
+    borrowed: Callable[..., Store],
+    catalog: Catalog,
+    tmp_path: Path,
+) -> None:
+    """The wrappers, the CMake toolchain file and the Meson cross file that `toolchain render` writes build for the
+    target; the host's wrapper builds for the machine; each runs where it belongs."""
+    place = tmp_path / "rendered"
+    rendered = crosswheel("toolchain", "render", "--target", "rpi4", "--out", place, "--sysroot", "/the/sysroot")
+    assert rendered.returncode == 0, rendered.stderr
+    chain = LocalStep(name="take the toolchain", path=str(place), sha256=sha256_tree(place), folder=True)
+    steps = steps_of(catalog, built("main job"), Request(recipe="dm-tree", target="rpi4"))
+    compiled = compiling(place, steps, chain)
+    store = borrowed("main job")
+    out = made_by(compiled, store, catalog)
+    log = store.log_path(compiled.key).read_text()
+    assert "headers: /the/sysroot/usr/include/python3.11, suffix: cpython-311-aarch64-linux-gnu" in log
+    for name in ("by-wrapper", "by-cmake", "by-meson", "by-host"):
+        is_for_its_machine(out / name, X86_64 if name == "by-host" else AARCH64)
+    assert "thrown and caught, long double 16" in log
+    emulated = emulating(steps, compiled)
     made_by(emulated, store, catalog)
     assert store.log_path(emulated.key).read_text().count("thrown and caught, long double 16") == 3

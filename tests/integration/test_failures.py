@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from commandline import Built, CommandLine
-from conftest import containers_of
+from containers import containers_of
 
 from crosswheel.building.store import Store
 from crosswheel.digest import sha256_file
@@ -87,9 +87,7 @@ def broken(checkout: CommandLine, wrapt_tree: Path) -> CommandLine:
     return checkout
 
 
-def test_a_compiler_error(
-    broken: CommandLine, borrowed: Callable[..., Store], tmp_path: Path, engine: Any
-) -> None:
+def test_a_compiler_error(broken: CommandLine, borrowed: Callable[..., Store], tmp_path: Path, engine: Any) -> None:
     """The message names the step, the line that matters and what to try next; the log can be shown, the failed
     step's container opened; nothing is released and no container left."""
     store = borrowed("wrapt")
@@ -156,9 +154,7 @@ def typed(command: CommandLine, words: tuple[str, ...], keys: bytes) -> str:
     return shown.decode(errors="replace") + f"status {process.wait(timeout=30)}"
 
 
-def test_a_patch_that_does_not_apply(
-    broken: CommandLine, borrowed: Callable[..., Store], tmp_path: Path
-) -> None:
+def test_a_patch_that_does_not_apply(broken: CommandLine, borrowed: Callable[..., Store], tmp_path: Path) -> None:
     store = borrowed("wrapt")
     command = broken.with_store(store.root)
     patch = broken.root / "patches" / "wrapt" / "broken.patch"

@@ -13,7 +13,7 @@ import pytest
 from crosswheel.building.diagnose import OUT_OF_MEMORY
 from crosswheel.building.job import Cancelled, Container, Job, Settings
 from crosswheel.building.runs import copy_writable, open_shell, run_files, run_local, run_run
-from crosswheel.building.sandbox import Lines, environment
+from crosswheel.building.sandbox import environment
 from crosswheel.building.store import Store
 from crosswheel.digest import sha256_file, sha256_tree
 from crosswheel.errors import InputError, MachineError, StepError
@@ -304,38 +304,6 @@ def test_a_local_source_that_has_changed_is_refused(tmp_path: Path, inputs: Mapp
     gone = LocalStep(name="local", path=str(tmp_path / "gone"), sha256="0" * 64, folder=False)
     with pytest.raises(InputError, match="cannot be read"):
         run_local(gone, {}, a_job(tmp_path / "2", gone.key))
-
-
-def cut(*pieces: bytes) -> list[str]:
-    log: list[str] = []
-    lines = Lines(log.append)
-    for piece in pieces:
-        lines.feed(piece)
-    lines.end()
-    return log
-
-
-def test_lines_are_cut_wherever_the_pieces_end() -> None:
-    assert cut(b"a\nb", b"c\n", b"\n", b"d") == ["a", "bc", "", "d"]
-    assert cut("ä".encode()[:1], "ä".encode()[1:] + b"\n") == ["ä"]
-    assert cut(b"\xff\n") == ["\ufffd"]
-
-
-def test_of_a_progress_bar_the_last_state_counts() -> None:
-    assert cut(b"10%\r", b"50%\r100%\n") == ["100%"]
-    assert cut(b"dos\r\n") == ["dos"]
-    assert cut(b"half\rwhole") == ["whole"]
-
-
-def test_escape_sequences_are_dropped() -> None:
-    assert cut(b"\x1b[1;31merror:\x1b[0m bad\x1b[K\n") == ["error: bad"]
-    assert cut(b"\x1b]8;;https://gcc.gnu.org\x07-Wall\x1b]8;;\x07\n") == ["-Wall"]
-
-
-def test_very_long_lines_are_cut_and_counted() -> None:
-    (line,) = cut(*([b"x" * 10_000] * 100), b"\n")
-    assert len(line) < 5000 and line.endswith("… (996000 more)")
-    assert cut(b"y" * 5000) == ["y" * 4000 + "… (1000 more)"]
 
 
 # --- memory that runs out, and caches
