@@ -1,4 +1,4 @@
-"""The disk of the store: removing what is there, and saying that it is full."""
+"""Files and folders: written in one move, removed whatever they hold, and what to say when the disk is full."""
 
 from __future__ import annotations
 
@@ -40,3 +40,16 @@ def remove(path: Path) -> None:
 def _unless_gone(_function: object, _path: str, problem: tuple[type[BaseException], BaseException, object]) -> None:
     if not isinstance(problem[1], FileNotFoundError):
         raise problem[1]
+
+
+def write_at_once(target: Path, data: bytes) -> None:
+    """Writes a file in one move, so that nobody sees half of it. One that says the same already stays as it is."""
+    if target.is_file() and target.read_bytes() == data:
+        return
+    partial = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        partial.write_bytes(data)
+        partial.chmod(0o644)
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)

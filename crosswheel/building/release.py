@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from crosswheel.building.disk import write_at_once
 from crosswheel.building.store import Store
 from crosswheel.digest import sha256_bytes, sha256_file
 from crosswheel.planning.plan import Plan
@@ -57,23 +57,10 @@ def release(wheel: Path, proof: Path, build: Mapping[str, Any], *, passed: bool,
     place.mkdir(parents=True, exist_ok=True)
     released = place / wheel.name
     told = {**json.loads(proof.read_bytes()), "build": dict(build)}
-    _write(place / f"{wheel.name}.proof.json", (json.dumps(told, indent=1, ensure_ascii=False) + "\n").encode())
+    write_at_once(place / f"{wheel.name}.proof.json", (json.dumps(told, indent=1, ensure_ascii=False) + "\n").encode())
     if not (released.is_file() and sha256_file(released) == sha256_file(wheel)):
-        _write(released, wheel.read_bytes())
+        write_at_once(released, wheel.read_bytes())
     for stale in (other / wheel.name, other / f"{wheel.name}.proof.json"):
         if not passed or stale.parent == failed:
             stale.unlink(missing_ok=True)
     return released
-
-
-def _write(target: Path, data: bytes) -> None:
-    """Writes a file in one move; one that says the same already stays as it is."""
-    if target.is_file() and target.read_bytes() == data:
-        return
-    partial = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        partial.write_bytes(data)
-        partial.chmod(0o644)
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)

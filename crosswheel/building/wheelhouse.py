@@ -7,7 +7,6 @@ asked for what it needs and what is missing. Several wheels of one target share 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 from filelock import FileLock
 
 from crosswheel.building.dependencies import Missing, Served
+from crosswheel.building.disk import write_at_once
 from crosswheel.building.shelf import Brought, packages_of
 from crosswheel.digest import sha256_file
 from crosswheel.errors import InputError
@@ -84,7 +84,7 @@ def lay_out(folder: Path, served: Served, brought: Mapping[str, Brought], resolu
         used = {name for each in wheels.values() for name in each["files"]}
         every = {name: told for name, told in {**old["files"], **files}.items() if name in used}
         manifest = {"schema": SCHEMA, "files": dict(sorted(every.items())), "wheels": dict(sorted(wheels.items()))}
-        _write(folder / MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode())
+        write_at_once(folder / MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode())
         for name in set(old["files"]) - used:
             (folder / name).unlink(missing_ok=True)
     return Wheelhouse(folder=folder, wheel=wheel, files=files, packages=packages, missing=served.missing, entry=entry)
@@ -128,15 +128,4 @@ def _read(path: Path) -> dict[str, Any]:
 def _copy(wheel: Path, folder: Path) -> None:
     place = folder / wheel.name
     if not (place.is_file() and sha256_file(place) == sha256_file(wheel)):
-        _write(place, wheel.read_bytes())
-
-
-def _write(target: Path, data: bytes) -> None:
-    """Writes a file in one move."""
-    partial = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        partial.write_bytes(data)
-        partial.chmod(0o644)
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
+        write_at_once(place, wheel.read_bytes())

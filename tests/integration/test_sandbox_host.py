@@ -14,7 +14,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from busybox import make_root
 
 import crosswheel
 from crosswheel.building.diagnose import diagnose
@@ -26,11 +25,6 @@ from crosswheel.errors import MachineError
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 
 KEY = "4" * 64
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_root(tmp_path_factory.mktemp("busybox"))
 
 
 @pytest.fixture(scope="module")

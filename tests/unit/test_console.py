@@ -11,14 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from wheel_writer import POLICY
 
 from crosswheel.cli.console import HEARTBEAT, Screen, proof_text, show_error, show_table, table_text
 from crosswheel.errors import InputError, StepError
 from crosswheel.planning.steps import FilesStep, RenderedFile, RunStep, Step
 from crosswheel.proving.findings import Finding, Severity
 from crosswheel.proving.prove import Proof
-from crosswheel.spec.policy import Policy
-from crosswheel.spec.sysroots import Floors
 
 pytestmark = pytest.mark.unit
 
@@ -288,21 +287,11 @@ def test_tables_on_a_terminal(terminal: Terminal) -> None:
 
 
 def proof_of(*findings: Finding) -> Proof:
-    policy = Policy(
-        target="rpi4",
-        arch="aarch64",
-        python="3.11",
-        cpu="cortex-a72",
-        qemu="cortex-a72",
-        avx=False,
-        sysroot="debian-12",
-        floors=Floors(GLIBC="2.36", GLIBCXX="3.4.30", CXXABI="1.3.13", GCC="12.0"),
-    )
     return Proof(
         file=WHEEL,
         sha256="a" * 64,
         size=1,
-        policy=policy,
+        policy=POLICY,
         policy_sha256="b" * 64,
         rules={},
         findings=findings,
