@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from crosswheel.building.job import Job, Settings
-from crosswheel.planning import steps
+from crosswheel.planning import arranging, steps
 from crosswheel.spec.catalog import Catalog
 
 Runner = Callable[[Any, Mapping[str, Path], Job], None]
@@ -26,6 +26,11 @@ def _getting(catalog: Catalog) -> dict[type[steps.Step], Runner]:
 
         run_fetch(step, inputs, job, archives=catalog.archives)
 
+    def members(step: arranging.MembersStep, inputs: Mapping[str, Path], job: Job) -> None:
+        from crosswheel.building.sources.members import run_members
+
+        run_members(step, inputs, job, archives=catalog.archives)
+
     def lock(step: steps.LockStep, inputs: Mapping[str, Path], job: Job) -> None:
         from crosswheel.building.debian.apt import run_lock
 
@@ -41,7 +46,13 @@ def _getting(catalog: Catalog) -> dict[type[steps.Step], Runner]:
 
         run_image(step, inputs, job)
 
-    return {steps.FetchStep: fetch, steps.LockStep: lock, steps.RootStep: root, steps.ImageStep: image}
+    return {
+        steps.FetchStep: fetch,
+        arranging.MembersStep: members,
+        steps.LockStep: lock,
+        steps.RootStep: root,
+        steps.ImageStep: image,
+    }
 
 
 def _writing() -> dict[type[steps.Step], Runner]:
@@ -62,6 +73,11 @@ def _writing() -> dict[type[steps.Step], Runner]:
 
         run_repository_cache(step, inputs, job)
 
+    def arrange(step: arranging.ArrangeStep, inputs: Mapping[str, Path], job: Job) -> None:
+        from crosswheel.building.arranging import run_arrange
+
+        run_arrange(step, inputs, job)
+
     def files(step: steps.FilesStep, inputs: Mapping[str, Path], job: Job) -> None:
         from crosswheel.building.runs import run_files
 
@@ -81,6 +97,7 @@ def _writing() -> dict[type[steps.Step], Runner]:
         steps.LocalStep: local,
         steps.TreeStep: tree,
         steps.RepositoryCacheStep: cache,
+        arranging.ArrangeStep: arrange,
         steps.FilesStep: files,
         steps.WheelStep: wheel,
         steps.BundleStep: bundle,

@@ -24,9 +24,11 @@ PACKAGE_HELP = {
     "target": "The machine to build for (default: x86_64, any processor of it).",
     "version": "A release of the recipe (default: the recipe's own, else the newest that fits).",
     "python": "CPython of the wheel, such as 3.11 (default: the target's first that the release serves).",
+    "system": "A system of the target by its name, such as jetpack-3.1 (default: the first that fits).",
     "cpu": "A processor or level of the target's architecture, such as x86-64-v2 (default: the target's own).",
     "feature": "Switch a feature on; `no-NAME` switches it off. May be given several times.",
-    "cuda": "The same as --feature cuda.",
+    "cuda": "The same as --feature cuda: for the target's GPU.",
+    "capability": "Compile for a GPU's compute capability, such as 5.3 (default: the target's). Several times.",
     "no-avx": "The same as --feature no-avx: nothing above SSE2 on x86_64.",
     "tool": "Choose a tool's version, such as --tool bazel=2.1.0. May be given several times.",
     "builder-from": "IMAGE@sha256:…: make the builder from this image (default: from Debian's packages alone).",
@@ -48,9 +50,11 @@ def _options(
     target: str | None = None,
     version: str | None = None,
     python: str | None = None,
+    system: str | None = None,
     cpu: str | None = None,
     feature: Sequence[str] = (),
     cuda: bool = False,
+    capability: Sequence[str] = (),
     no_avx: bool = False,
     tool: Sequence[str] = (),
     source: Sequence[str] = (),
@@ -70,7 +74,9 @@ def _options(
         target=DEFAULT_TARGET if target is None else target,
         version=version,
         python=python,
+        system=system,
         cpu=cpu,
+        capabilities=tuple(capability),
         features=features,
         tools=dict(_pair(text, "--tool", "bazel=2.1.0") for text in tool),
         builder_from=builder_from,
@@ -79,7 +85,7 @@ def _options(
     return Asked(request=request, sources=_local_sources(source))
 
 
-_LISTS = ("feature", "tool", "source")
+_LISTS = ("feature", "tool", "source", "capability")
 
 
 def package_task(*, help: Mapping[str, str], many: bool = False, **more: Any) -> Callable[[Callable[..., None]], Task]:

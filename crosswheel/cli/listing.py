@@ -16,6 +16,7 @@ from crosswheel.planning.fitting import misfit
 from crosswheel.spec.catalog import Catalog
 from crosswheel.spec.recipes import Recipe
 from crosswheel.spec.releases import Release
+from crosswheel.spec.sources import Source
 
 _MINORS = ((2, 7), *((3, minor) for minor in range(31)))
 """The CPythons that a range is looked at with: 2.7, and 3.0 to one that is far from being released."""
@@ -96,8 +97,8 @@ class Listing:
             "targets": self.fits(release),
             "built": self.built(recipe, release),
             "tests": release.tests,
-            "file": release.source.file,
-            "sha256": release.source.sha256,
+            "file": release.source.file if isinstance(release.source, Source) else release.source.folder,
+            "sha256": release.source.sha256 if isinstance(release.source, Source) else None,
             "note": release.note,
         }
 

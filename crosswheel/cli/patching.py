@@ -113,9 +113,11 @@ def _fetched_tree(catalog: Catalog, settings: Settings, release: Release, extern
     from crosswheel.building.store import Store
     from crosswheel.cli.console import Screen
 
-    source: Source = release.source
+    source = release.source
     if external is not None:
         source = next(item for item in release.externals if item.name == external)
+    if not isinstance(source, Source):
+        raise InputError(f"{release.version} is kept beside its recipe, and has no patches")
     step = TreeStep(name=f"unpack {source.file}", inputs={"archive": fetch_step(source)})
     with Screen(quiet=True) as screen:
         result = execute(step, Store(settings.store), settings, runners(catalog, settings), screen)
@@ -201,11 +203,12 @@ def _always(tree: Path) -> TreeProvider:
 def _same_as_release(catalog: Catalog, name: str, version: str, path: str, origin: Upstream) -> None:
     """``InputError`` for an archive that is not the one that the release names."""
     release = next((release for release in catalog.releases(name) if release.version == version), None)
-    if release and origin.kind == "archive" and origin.id != release.source.sha256:
+    source = release.source if release else None
+    if isinstance(source, Source) and origin.kind == "archive" and origin.id != source.sha256:
         raise InputError(
             f"this archive is not that of {name} {version}",
             where=f"--source {version}={path}",
-            why=f"its sha256 is {origin.id}, the release's {release.source.sha256}",
+            why=f"its sha256 is {origin.id}, the release's {source.sha256}",
         )
 
 

@@ -20,6 +20,7 @@ from crosswheel.planning.backends import (
     pep517,
     script,
 )
+from crosswheel.planning.cuda_steps import compilers, laid_out
 from crosswheel.planning.fitting import NUMPY
 from crosswheel.planning.render import renderer_of
 from crosswheel.planning.resolve import WHEEL, Resolution
@@ -130,7 +131,9 @@ def compile_step(
     """The step that compiles ``source``."""
     renderer = renderer_of(catalog)
     release = resolution.release
-    values = values_of(resolution.system, resolution.toolchain, resolution.cpu, resolution.target.arch, Paths())
+    arch = resolution.target.arch
+    gpu = compilers(resolution.cuda, arch) if resolution.cuda else None
+    values = values_of(resolution.system, resolution.toolchain, resolution.cpu, arch, Paths(), gpu)
     external_paths = {external.name: f"{EXTERNALS}/{external.name}" for external in release.externals}
     compilation = _BACKENDS[release.backend](resolution, renderer, values, external_paths)
     inputs: dict[str, Step] = {
@@ -155,6 +158,10 @@ def compile_step(
     for role, (step, place) in _needed(resolution, catalog).items():
         inputs[role] = step
         mounts[role] = place
+    if resolution.cuda:
+        for role, laid in laid_out(resolution.cuda, arch, catalog, renderer, given).items():
+            inputs[role] = laid.step
+            mounts[role] = laid.place
     return RunStep(
         name=f"compile {resolution.recipe.name} {release.version} for {resolution.target.name}",
         inputs=inputs,
@@ -200,7 +207,9 @@ def _roots(resolution: Resolution, catalog: Catalog) -> dict[str, Step]:
     numpy = resolution.release.needs.numpy is not None
     return {
         "builder": builder_step(catalog, resolution.toolchain.name, arch, resolution.builder_from, resolution.recipe),
-        "sysroot": sysroot_step(catalog, resolution.sysroot.name, arch, resolution.recipe, numpy=numpy),
+        "sysroot": sysroot_step(
+            catalog, resolution.sysroot.name, arch, resolution.recipe, numpy=numpy, toolchain=resolution.toolchain
+        ),
     }
 
 

@@ -12,6 +12,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from crosswheel.errors import InputError
+from crosswheel.planning import cuda
 from crosswheel.planning.fitting import NUMPY, Fit, distribution_numpy, fitting, misfit, nearest, own_numpys, serves
 from crosswheel.spec.catalog import Catalog, unknown
 from crosswheel.spec.conditions import Circumstances, holds
@@ -30,12 +31,15 @@ AVX = "avx"
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """What the user typed. ``features`` maps a feature to on or off, ``tools`` a tool (``bazel``) to a version;
+    ``system`` is a target's system by its name, ``capabilities`` are the GPUs to compile for;
     ``builder_from`` is an image by digest, of which the builder is made instead of packages alone."""
 
     recipe: str
     target: str
     version: str | None = None
     python: str | None = None
+    system: str | None = None
+    capabilities: tuple[str, ...] = ()
     cpu: str | None = None
     features: Mapping[str, bool] = field(default_factory=dict)
     tools: Mapping[str, str] = field(default_factory=dict)
@@ -53,8 +57,9 @@ HOST = "x86_64"
 @dataclass(frozen=True, kw_only=True)
 class Resolution:
     """What will be built, for what, with what. ``patches`` are in the order of the series. ``output`` is the wheel, or
-    one of the recipe's other outputs. ``chain`` are other recipes' releases that are built before. ``numpy`` is the
-    NumPy that is built with it, because the release needs one and the target's distribution has none for this Python.
+    one of the recipe's other outputs. ``cuda`` is what it is built with where it is for a GPU. ``chain`` are other
+    recipes' releases that are built before. ``numpy`` is the NumPy that is built with it, because the release needs one
+    and the target's distribution has none for this Python.
     """
 
     recipe: Recipe
@@ -66,6 +71,7 @@ class Resolution:
     cpu: Cpu
     features: frozenset[str]
     bazel: BazelTool | None
+    cuda: cuda.CudaChoice | None
     builder_from: str | None
     output: str
     numpy: Resolution | None
@@ -110,12 +116,13 @@ def _resolve(request: Request, target: Target, catalog: Catalog) -> Resolution:
     features = _features(request, recipe, target, reasons)
     cpu = _cpu(request, target, features, catalog, reasons)
     releases = _releases(request, recipe, catalog)
-    chosen = _fit(request, releases, target, catalog, reasons)
+    chosen = _fit(request, releases, target, cuda.CUDA in features, catalog, reasons)
     if chosen is None:
         reasons.extend(nearest(recipe.name, target, request.version, catalog))
     release = chosen[0] if chosen else releases[0]
     features = _of_release(features, request, recipe, release, reasons)
     bazel = _bazel(request, recipe, release, catalog, reasons)
+    gpu = _gpu(request, target, chosen[1], catalog, reasons) if chosen and cuda.CUDA in features else None
     output = _output(request, recipe, release, reasons)
     numpy = numpy_for(chosen[0], target, chosen[1], request.cpu, catalog, request.builder_from) if chosen else None
     if request.builder_from and not _DIGEST.search(request.builder_from):
@@ -133,6 +140,7 @@ def _resolve(request: Request, target: Target, catalog: Catalog) -> Resolution:
         cpu=cpu,
         features=features,
         bazel=bazel,
+        cuda=gpu,
         builder_from=request.builder_from,
         output=output,
         numpy=numpy,
@@ -213,11 +221,20 @@ def _releases(request: Request, recipe: Recipe, catalog: Catalog) -> tuple[Relea
 
 
 def _fit(
-    request: Request, releases: tuple[Release, ...], target: Target, catalog: Catalog, reasons: list[str]
+    request: Request, releases: tuple[Release, ...], target: Target, gpu: bool, catalog: Catalog, reasons: list[str]
 ) -> Fit | None:
     """The newest release and the first system of the target that go together."""
-    systems = [s for s in target.systems if request.python in (None, s.python)]
-    has = ", ".join(system.python for system in target.systems)
+    named = [s for s in target.systems if request.system in (None, s.name)]
+    systems = [s for s in named if request.python in (None, s.python)]
+    has = ", ".join(dict.fromkeys(system.python for system in named))
+    if not named:
+        names = ", ".join(system.name for system in target.systems if system.name) or "none by a name"
+        reasons.append(f"{target.name} has no system {request.system!r}; it has: {names}")
+        return None
+    if gpu and systems:
+        systems = cuda.with_cuda(systems, target, catalog, reasons)
+        if not systems:
+            return None
     if not systems:
         reasons.append(f"{target.name} has CPython {has}, not {request.python}")
         if any(serves(release, system.python) for release in releases for system in target.systems):
@@ -252,8 +269,8 @@ def _of_release(
 def _bazel(
     request: Request, recipe: Recipe, release: Release, catalog: Catalog, reasons: list[str]
 ) -> BazelTool | None:
-    for tool in sorted(set(request.tools) - {"bazel"}):
-        reasons.append(f"there is no tool {tool!r} to choose; there is: bazel")
+    for tool in sorted(set(request.tools) - {"bazel", *cuda.TOOLS}):
+        reasons.append(f"there is no tool {tool!r} to choose; there are: bazel, {', '.join(cuda.TOOLS)}")
     wanted = request.tools.get("bazel")
     if release.bazel is None:
         if wanted:
@@ -269,6 +286,13 @@ def _bazel(
             reasons.append(f"its own code accepts Bazel {release.bazel.enforced} alone{source}")
         return None
     return catalog.bazels[version]
+
+
+def _gpu(
+    request: Request, target: Target, system: System, catalog: Catalog, reasons: list[str]
+) -> cuda.CudaChoice | None:
+    toolchain = catalog.toolchain(system.toolchain)
+    return cuda.choose(request.tools, request.capabilities, target, system, toolchain, catalog, reasons)
 
 
 def _outside(version: str, enforced: str | None) -> bool:

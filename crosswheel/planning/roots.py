@@ -7,8 +7,10 @@ from crosswheel.planning.steps import ImageStep, LockStep, RootStep, Step
 from crosswheel.planning.toolchains import DEB_ARCH, HOST_ARCH
 from crosswheel.spec.base import Arch
 from crosswheel.spec.catalog import Catalog
+from crosswheel.spec.cuda import Part
 from crosswheel.spec.recipes import Recipe
 from crosswheel.spec.sysroots import Sysroot
+from crosswheel.spec.targets import Toolchain
 
 
 def root_step(
@@ -19,7 +21,7 @@ def root_step(
         name=f"resolve {purpose}",
         lock=lock,
         architecture=DEB_ARCH[arch],
-        suites=sysroot.suites,
+        suites=sysroot.suites_for(arch),
         packages=packages,
         snapshot=sysroot.snapshot,
         pinned=catalog.lock_text(lock),
@@ -27,16 +29,39 @@ def root_step(
     return RootStep(name=f"assemble {purpose}", inputs={"lock": resolved})
 
 
+def parts_step(part: Part, purpose: str) -> RootStep:
+    """The files of a part's packages, without what they depend on."""
+    resolved = LockStep(
+        name=f"resolve {purpose}",
+        lock="",
+        architecture=DEB_ARCH[part.arch],
+        suites=part.suites,
+        packages=part.packages,
+        snapshot=part.snapshot,
+        dependencies=False,
+    )
+    return RootStep(name=f"extract {purpose}", inputs={"lock": resolved})
+
+
 def sysroot_step(
-    catalog: Catalog, name: str, arch: Arch, recipe: Recipe | None = None, *, numpy: bool = False
+    catalog: Catalog,
+    name: str,
+    arch: Arch,
+    recipe: Recipe | None = None,
+    *,
+    numpy: bool = False,
+    toolchain: Toolchain | None = None,
 ) -> RootStep:
     """What a wheel is built against: with the headers of every Python of the distribution, so that all of them share
-    what is compiled against it; with ``numpy``, those of their NumPy as well; with those that ``recipe`` wants."""
+    what is compiled against it; with ``numpy``, those of their NumPy as well; with those that ``recipe`` wants, and
+    ``toolchain``, whose C++ library may be another than the distribution's newest."""
     sysroot = catalog.sysroot(name)
     more = recipe.development if recipe else ()
+    compiler = toolchain.development if toolchain else ()
     lock = f"{name}-{DEB_ARCH[arch]}-development" + (f"-{recipe.name}" if recipe and more else "")
+    lock += f"-{toolchain.name}" if toolchain and compiler else ""
     lock += "-numpy" if numpy else ""
-    packages = {*sysroot.development, *more}
+    packages = {*sysroot.development, *more, *compiler}
     for python in sysroot.pythons.values():
         packages |= {*python.development, *((python.numpy,) if numpy and python.numpy else ())}
     return root_step(catalog, sysroot, arch, tuple(sorted(packages)), f"sysroot {name} {arch}", lock)

@@ -28,16 +28,23 @@ class LocalSource:
 
 
 def externals_of(resolution: Resolution, catalog: Catalog) -> tuple[External, ...]:
-    """What a release's own build files download for this build: without what only a feature needs that is off."""
+    """What a release's own build files download for this build: without what only a feature needs that is off, unless
+    the build files load from it."""
     optional = resolution.release.bazel.optional if resolution.release.bazel else {}
     found = catalog.externals(resolution.recipe.name, resolution.release, resolution.target.arch, resolution.features)
-    return tuple(item for item in found if item.name not in optional or optional[item.name] in resolution.features)
+    loaded = catalog.loaded_externals(resolution.recipe.name, resolution.release)
+    return tuple(
+        item
+        for item in found
+        if item.name not in optional or item.name in loaded or optional[item.name] in resolution.features
+    )
 
 
 def refuse_unknown(resolution: Resolution, catalog: Catalog, given: Mapping[str, LocalSource]) -> None:
     """``InputError`` for a source of a name that the release does not have."""
     externals = (*resolution.release.externals, *externals_of(resolution, catalog))
-    known = [resolution.recipe.name, *(external.name for external in externals)]
+    gpu = ("cudnn", "host-cudnn") if resolution.cuda and resolution.cuda.cudnn else ()
+    known = [resolution.recipe.name, *(external.name for external in externals), *gpu]
     for name in given:
         if name not in known:
             raise InputError(
@@ -59,10 +66,24 @@ def fetch_step(source: Source, *, name: str = "", executable: bool = False) -> F
 
 
 def _source_step(name: str, source: Source, given: Mapping[str, LocalSource]) -> Step:
+    return _given(name, given) or fetch_step(source)
+
+
+def _given(name: str, given: Mapping[str, LocalSource]) -> Step | None:
+    """What the user gave under a name, if anything."""
     if name not in given:
-        return fetch_step(source)
+        return None
     local = given[name]
     return LocalStep(name=f"take {name}", path=local.path, sha256=local.sha256, folder=local.folder)
+
+
+def _release_source(recipe: Recipe, release: Release, catalog: Catalog) -> Step:
+    """A release's own source: fetched, or beside the recipe."""
+    source = release.source
+    if isinstance(source, Source):
+        return fetch_step(source)
+    own = catalog.own_source(recipe.name, source)
+    return LocalStep(name=f"take {recipe.name}", path=str(own.path), sha256=own.sha256, folder=True)
 
 
 def release_tree(recipe: Recipe, release: Release, system: System, catalog: Catalog) -> TreeStep:
@@ -80,15 +101,16 @@ def release_tree(recipe: Recipe, release: Release, system: System, catalog: Cata
         and not patch.when.features
     )
     name = f"unpack {recipe.name} {release.version}"
-    return TreeStep(name=name, inputs={"archive": fetch_step(release.source)}, patches=texts)
+    return TreeStep(name=name, inputs={"archive": _release_source(recipe, release, catalog)}, patches=texts)
 
 
 def source_tree(resolution: Resolution, catalog: Catalog, given: Mapping[str, LocalSource]) -> TreeStep:
     """The release's own source, patched."""
     name = resolution.recipe.name
+    source = _given(name, given) or _release_source(resolution.recipe, resolution.release, catalog)
     return TreeStep(
         name=f"unpack {name} {resolution.release.version}",
-        inputs={"archive": _source_step(name, resolution.release.source, given)},
+        inputs={"archive": source},
         patches=_patches(resolution, catalog, None),
     )
 

@@ -24,14 +24,17 @@ _RPATH = ("-Xlinker", "-Wl,*-rpath*", "-Wl,-R*", "-Wl,*,-R*")
 
 @dataclass(frozen=True, kw_only=True)
 class Cuda:
-    """A CUDA toolkit as the compilers' wrappers want it.
+    """A CUDA toolkit as the compilers' wrappers and the build tools want it.
 
-    ``nvcc`` is its path in the builder, ``standard`` the newest C++ that it knows (``c++11``), ``capabilities`` are the
-    GPUs to compile for (``5.3``). ``target_options`` and ``host_options`` are nvcc's own for either side, such as
-    ``-target-dir``. ``target_headers`` and ``host_headers`` are the folders of headers that Bazel is to allow;
-    ``host_libraries`` those of the builder's CUDA and cuDNN.
+    ``root`` is its folder in the builder, ``target_dir`` the target's below ``targets``; ``nvcc`` is its path in the
+    builder, ``standard`` the newest C++ that it knows (``c++11``), ``capabilities`` are the GPUs to compile for
+    (``5.3``). ``target_options`` and ``host_options`` are nvcc's own for either side, such as ``-target-dir``.
+    ``target_headers`` and ``host_headers`` are the folders of headers that Bazel is to allow; ``host_libraries`` those
+    of the builder's CUDA and cuDNN.
     """
 
+    root: str
+    target_dir: str
     nvcc: str
     standard: str
     capabilities: tuple[str, ...]

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
 from packaging.version import InvalidVersion, Version
 
+from crosswheel.digest import sha256_tree
 from crosswheel.errors import DataError, InputError
 from crosswheel.spec.base import Arch, Model
+from crosswheel.spec.cuda import Cudnn, Toolkit
 from crosswheel.spec.patches import Series
 from crosswheel.spec.recipes import Recipe
 from crosswheel.spec.releases import Release
-from crosswheel.spec.sources import External, Externals, Place, Replacement, Replacements
+from crosswheel.spec.sources import External, Externals, OwnSource, Place, Replacement, Replacements
 from crosswheel.spec.sysroots import Archive, Sysroot
 from crosswheel.spec.targets import BazelTool, Cpu, Emulator, Target, Toolchain
 from crosswheel.spec.toml import load, read_toml, validate
@@ -32,6 +35,14 @@ def unknown(kind: str, name: str, known: Iterable[str], *, list_command: str) ->
     near = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names) or 'none'}"
     return InputError(f"there is no {kind} {name!r}", why=hint, hint=f"`{list_command}` shows them all")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnTree:
+    """A source that is kept beside a recipe: its folder, and the digest of what is in it."""
+
+    path: Path
+    sha256: str
 
 
 class Catalog:
@@ -106,6 +117,11 @@ class Catalog:
         found_here = self._load(Externals, path).externals
         return tuple(_further(_replaced(item, fitting), further) for item in found_here if item.name not in own)
 
+    def loaded_externals(self, recipe: str, release: Release) -> frozenset[str]:
+        """The externals that a release's own build files load from, so that no build does without them."""
+        path = self.root / "recipes" / recipe / "externals" / f"{release.version}.toml"
+        return frozenset(self._load(Externals, path).loaded) if path.is_file() else frozenset()
+
     def knows_externals(self, recipe: str, release: Release) -> bool:
         """Whether it is known what the release's own build files download: always, where a package's ``setup.py``
         calls Bazel or none is called; else if ``externals/<version>.toml`` is there."""
@@ -116,6 +132,13 @@ class Catalog:
     def check_script(self, recipe: Recipe) -> str:
         """The text of the script that runs on the emulated target; empty for a recipe without a wheel."""
         return self.recipe_file(recipe, recipe.check.script) if recipe.check else ""
+
+    def own_source(self, recipe: str, source: OwnSource) -> OwnTree:
+        """A source that is kept beside a recipe. ``DataError`` where the folder is not there."""
+        path = self.root / "recipes" / recipe / source.folder
+        if not path.is_dir():
+            raise DataError(f"the source {source.folder!r} is no folder", where=str(path.parent))
+        return OwnTree(path=path, sha256=sha256_tree(path))
 
     def recipe_file(self, recipe: Recipe, file: str) -> str:
         """The text of a file beside ``recipe.toml``."""
@@ -153,6 +176,27 @@ class Catalog:
     @cached_property
     def emulator(self) -> Emulator:
         return self._load(Emulator, self.root / "toolchains" / "emulator.toml")
+
+    # --- CUDA
+
+    @cached_property
+    def cuda_versions(self) -> tuple[str, ...]:
+        """The versions of CUDA, newest first."""
+        return tuple(sorted(_stems(self.root / "toolchains" / "cuda"), key=_ordered, reverse=True))
+
+    def cuda(self, version: str) -> Toolkit:
+        """A CUDA toolkit, by the name of its file."""
+        folder = self.root / "toolchains" / "cuda"
+        return self._named(Toolkit, "CUDA toolkit", version, folder, self.cuda_versions)
+
+    @cached_property
+    def cudnn_versions(self) -> tuple[str, ...]:
+        """The versions of cuDNN, newest first."""
+        return tuple(sorted(_stems(self.root / "toolchains" / "cudnn"), key=_ordered, reverse=True))
+
+    def cudnn(self, version: str) -> Cudnn:
+        """A version of cuDNN, by the name of its file."""
+        return self._named(Cudnn, "cuDNN", version, self.root / "toolchains" / "cudnn", self.cudnn_versions)
 
     # --- sysroots
 

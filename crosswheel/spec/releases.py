@@ -8,7 +8,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from crosswheel.spec.base import Model, Name, Specifier, VersionText
 from crosswheel.spec.outputs import CMakeBuild, Link, ScriptBuild
-from crosswheel.spec.sources import External, Requirement, Source
+from crosswheel.spec.sources import External, OwnSource, Requirement, Source
 
 
 class Configure(Model):
@@ -98,7 +98,7 @@ class Release(Model):
     era: str = ""
     backend: Literal["bazel", "pep517", "cmake", "meson", "script"]
     python: Specifier
-    source: Source
+    source: Source | OwnSource
     tests: int | None = Field(default=None, gt=0)
     externals: tuple[External, ...] = ()
     requires: tuple[Requirement, ...] = ()

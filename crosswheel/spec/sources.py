@@ -47,6 +47,12 @@ class Source(Model):
     note: str = ""
 
 
+class OwnSource(Model):
+    """A source that is kept beside the recipe: ``folder``, below the folder of ``recipe.toml``."""
+
+    folder: FileName
+
+
 class External(Source):
     """A source that the build tool would download by itself, handed to it as an unpacked folder.
 
@@ -87,8 +93,10 @@ class Replacement(Source):
 
 class Externals(Model):
     """``recipes/<name>/externals/<version>.toml``: what the release's own build files download, as
-    ``recipe externals`` read it from upstream's tree."""
+    ``recipe externals`` read it from upstream's tree. ``loaded`` are those of them that the build files load from, by
+    name: Bazel gets these before it builds anything."""
 
+    loaded: tuple[str, ...] = ()
     externals: tuple[External, ...]
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, model_validator
 
 from crosswheel.spec.base import Arch, Model, Name, PythonVersion, VersionText
+from crosswheel.spec.cuda import Capability
 from crosswheel.spec.sources import Source
 
 
@@ -26,30 +27,52 @@ class Cpu(Model):
     source: str
 
 
+class SystemCuda(Model):
+    """The CUDA toolkit and the cuDNN of a system, by their versions; without ``cudnn``, it has none."""
+
+    toolkit: VersionText
+    cudnn: VersionText | None = None
+
+
 class System(Model):
-    """An operating system of a target: its Python, its sysroot and the toolchain that builds for it."""
+    """An operating system of a target: its Python, its sysroot, the toolchain that builds for it, and its CUDA.
+
+    ``name`` is how ``--system`` chooses it (``jetpack-3.1``), where the Python alone does not.
+    """
 
     python: PythonVersion
     sysroot: Name
     toolchain: Name
+    name: Name | None = None
+    cuda: SystemCuda | None = None
 
 
 class Target(Model):
-    """A machine to build for. The first system is the default, ``avx_cpu`` the baseline with the feature ``avx``."""
+    """A machine to build for. The first system is the default, ``avx_cpu`` the baseline with the feature ``avx``.
+
+    ``capabilities`` are the compute capabilities of its GPUs, for which CUDA's sources are compiled.
+    """
 
     name: Name
     title: str
     arch: Arch
     cpu: str
     avx_cpu: str | None = None
+    capabilities: tuple[Capability, ...] = ()
     systems: tuple[System, ...] = Field(min_length=1)
     source: str
 
     @model_validator(mode="after")
-    def _pythons_differ(self) -> Target:
-        pythons = [system.python for system in self.systems]
-        if len(set(pythons)) != len(pythons):
-            raise ValueError("two systems have the same Python")
+    def _systems_differ(self) -> Target:
+        seen: dict[str, list[System]] = {}
+        for system in self.systems:
+            seen.setdefault(system.python, []).append(system)
+        names = [system.name for system in self.systems if system.name]
+        unnamed = any(system.name is None for same in seen.values() if len(same) > 1 for system in same)
+        if unnamed or len(set(names)) != len(names):
+            raise ValueError("two systems have the same Python, and no `name` tells them apart")
+        if any(system.cuda for system in self.systems) and not self.capabilities:
+            raise ValueError("a system with `cuda` goes with the `capabilities` of the target's GPU")
         return self
 
 
@@ -58,6 +81,7 @@ class Toolchain(Model):
 
     ``gcc`` is the major version. ``packages`` go into every builder, ``cross`` adds those of an architecture.
     ``sysroot`` names the distribution that the builder is made of, ``pythons`` are those in it, its ``python3`` first.
+    ``development`` are packages of the target's distribution that these compilers want, where they are not its own.
     """
 
     name: Name
@@ -67,6 +91,7 @@ class Toolchain(Model):
     sysroot: Name
     packages: tuple[str, ...] = Field(min_length=1)
     cross: dict[Arch, tuple[str, ...]]
+    development: tuple[str, ...] = ()
     source: str
 
 

@@ -14,6 +14,8 @@ from crosswheel.spec.catalog import Catalog
 pytestmark = pytest.mark.golden
 
 CUDA = Cuda(
+    root="/cuda",
+    target_dir="aarch64-linux",
     nvcc="/cuda/bin/nvcc",
     standard="c++11",
     capabilities=("5.3",),

@@ -68,6 +68,8 @@ CUDA_CASES = {
     "platforms": Case("rpi4", "2.1.0", platforms=True, cuda=True),
 }
 CUDA = Cuda(
+    root="/cuda",
+    target_dir="aarch64-linux",
     nvcc=f"{SOURCE}/cuda/nvcc",
     standard="c++11",
     capabilities=("5.3",),

@@ -27,7 +27,7 @@ WRONG = {
         "1.16.0 serves CPython >=3.6,<3.13, and asked for is 3.13",
         "nearest that fits rk3588: version 1.16.0 with CPython 3.11",
     ),
-    "a tool": ("build dm-tree --tool cmake=3.25", "there is no tool 'cmake' to choose; there is: bazel"),
+    "a tool": ("build dm-tree --tool cmake=3.25", "there is no tool 'cmake' to choose; there are: bazel, cuda, cudnn"),
     "a tool's version": ("build dm-tree --tool bazel=9", "is built by Bazel 0.17.2, 2.1.0, not 9"),
     "a Bazel that the release itself refuses": (
         "plan tf --version 1.13.2 --target nanopi-m4 --python 2.7 --tool bazel=0.26.1",

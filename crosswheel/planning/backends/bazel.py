@@ -48,6 +48,8 @@ def compilation(
             "java_heap_mib": build.heap,
             "overrides": sorted(overrides.items()),
             "style": tool.style,
+            "compiler": "cuda" if values["cuda"] else "gcc",
+            "flavour": "-cuda" if values["cuda"] else "",
             "target_cpu": BAZEL_CPU[values["arch"]],
             "host_cpu": BAZEL_CPU[HOST_ARCH],
             "path": f"{toolchain}/host/path:/usr/bin:/bin",

@@ -1,0 +1,127 @@
+"""Which CUDA a build is for: the toolkit, cuDNN and the GPUs, and why some go together and others do not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from packaging.specifiers import SpecifierSet
+
+from crosswheel.spec.catalog import Catalog
+from crosswheel.spec.cuda import Cudnn, Toolkit
+from crosswheel.spec.targets import System, SystemCuda, Target, Toolchain
+
+CUDA = "cuda"
+"""The feature by which a recipe is built for a GPU."""
+
+CUDNN = "cudnn"
+
+TOOLS = (CUDA, CUDNN)
+"""The tools whose versions a build for a GPU chooses by ``--tool``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CudaChoice:
+    """What a build for a GPU takes: ``capabilities`` are the GPUs, such as ``5.3``."""
+
+    toolkit: Toolkit
+    cudnn: Cudnn | None
+    capabilities: tuple[str, ...]
+
+
+def with_cuda(systems: Sequence[System], target: Target, catalog: Catalog, reasons: list[str]) -> list[System]:
+    """The systems that have CUDA; none of them is a reason."""
+    found = [system for system in systems if system.cuda]
+    if systems and not found:
+        others = [name for name in catalog.target_names if any(each.cuda for each in catalog.target(name).systems)]
+        which = f"{target.name}'s system of CPython {systems[0].python}" if target.capabilities else target.name
+        reasons.append(f"{which} has no GPU that CUDA knows; of the targets, {_listed(others)} have one")
+    return found
+
+
+def choose(
+    tools: Mapping[str, str],
+    asked: Sequence[str],
+    target: Target,
+    system: System,
+    toolchain: Toolchain,
+    catalog: Catalog,
+    reasons: list[str],
+) -> CudaChoice | None:
+    """The CUDA of a system, with the versions that ``tools`` choose instead and the capabilities that were asked for.
+    None, with the reasons, where they do not go together."""
+    own = system.cuda
+    assert own is not None, "systems without CUDA were left out"
+    before = len(reasons)
+    toolkit = _toolkit(tools.get(CUDA, own.toolkit), target, toolchain, catalog, reasons)
+    if toolkit is None:
+        return None
+    capabilities = tuple(dict.fromkeys(asked)) or target.capabilities
+    for capability in capabilities:
+        _known(capability, toolkit, catalog, reasons)
+    cudnn = _cudnn(tools, own, toolkit, catalog, reasons)
+    if len(reasons) > before:
+        return None
+    return CudaChoice(toolkit=toolkit, cudnn=cudnn, capabilities=capabilities)
+
+
+def _toolkit(
+    version: str, target: Target, toolchain: Toolchain, catalog: Catalog, reasons: list[str]
+) -> Toolkit | None:
+    if version not in catalog.cuda_versions:
+        reasons.append(f"there is no CUDA {version!r} here; there is: {_listed(catalog.cuda_versions)}")
+        return None
+    toolkit = catalog.cuda(version)
+    if target.arch not in toolkit.target:
+        arches = _listed(sorted(toolkit.target)) or "no architecture"
+        reasons.append(f"CUDA {version} is there for {arches}, and {target.name} is {target.arch}")
+    if not SpecifierSet(toolkit.gcc).contains(toolchain.gcc):
+        reasons.append(
+            f"the nvcc of CUDA {version} takes gcc {toolkit.gcc} as its host compiler, "
+            f"and the toolchain {toolchain.name} is gcc {toolchain.gcc}"
+        )
+    return toolkit
+
+
+def _known(capability: str, toolkit: Toolkit, catalog: Catalog, reasons: list[str]) -> None:
+    if capability in toolkit.capabilities:
+        return
+    fitting = [v for v in catalog.cuda_versions if capability in catalog.cuda(v).capabilities]
+    why = _why_unknown(capability, toolkit)
+    others = f"CUDA {_listed(fitting)} knows it" if fitting else "no CUDA that is known here knows it"
+    what = f"does not compile for compute capability {capability}{why}"
+    reasons.append(f"the nvcc of CUDA {toolkit.version} {what}; {others}")
+
+
+def _why_unknown(capability: str, toolkit: Toolkit) -> str:
+    def number(text: str) -> tuple[int, ...]:
+        return tuple(int(part) for part in text.split("."))
+
+    try:
+        if number(capability) < min(number(each) for each in toolkit.capabilities):
+            return " any more"
+        if number(capability) > max(number(each) for each in toolkit.capabilities):
+            return " yet"
+    except ValueError:
+        return " (a capability is written as 5.3)"
+    return ""
+
+
+def _cudnn(
+    tools: Mapping[str, str], own: SystemCuda, toolkit: Toolkit, catalog: Catalog, reasons: list[str]
+) -> Cudnn | None:
+    version = tools.get(CUDNN, own.cudnn)
+    if version is None:
+        return None
+    if version not in catalog.cudnn_versions:
+        reasons.append(f"there is no cuDNN {version!r} here; there is: {_listed(catalog.cudnn_versions)}")
+        return None
+    cudnn = catalog.cudnn(version)
+    if not SpecifierSet(cudnn.cuda).contains(toolkit.version):
+        reasons.append(f"cuDNN {version} is for CUDA {cudnn.cuda}, not {toolkit.version}; choose one by --tool cudnn=")
+        return None
+    return cudnn
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names)

@@ -1,0 +1,154 @@
+"""The steps that lay out CUDA and cuDNN for a build, and what its compilers are told of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from crosswheel.planning.arranging import ArrangeStep, MembersStep, Placing
+from crosswheel.planning.cuda import CudaChoice
+from crosswheel.planning.render import Renderer
+from crosswheel.planning.roots import parts_step
+from crosswheel.planning.sources import LocalSource, unpacked
+from crosswheel.planning.steps import LocalStep, RenderedFile, Step, TreeStep
+from crosswheel.planning.toolchains import HOST_ARCH
+from crosswheel.planning.wrappers import Cuda
+from crosswheel.spec.base import Arch
+from crosswheel.spec.catalog import Catalog
+from crosswheel.spec.cuda import Cudnn, Part, WheelPart
+
+TOOLKIT = "/cuda"
+"""Where a build sees the toolkit, laid out as NVIDIA lays it out."""
+
+CUDNN = "/cudnn"
+"""Where a build sees cuDNN: the target's below ``target``, the builder's below ``host``."""
+
+TARGET_CUDNN = "cudnn"
+HOST_CUDNN = "host-cudnn"
+"""The names under which ``--source NAME=PATH`` gives the target's cuDNN, and the builder's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Laid:
+    """A step that lays something out, and where the build sees it."""
+
+    step: Step
+    place: str
+
+
+def target_dir(arch: Arch) -> str:
+    """nvcc's ``-target-dir``: the folder of an architecture below the toolkit's ``targets``."""
+    return f"{arch}-linux"
+
+
+def laid_out(
+    choice: CudaChoice, arch: Arch, catalog: Catalog, renderer: Renderer, given: Mapping[str, LocalSource]
+) -> dict[str, Laid]:
+    """The toolkit and cuDNN of a build for ``arch``, by their roles."""
+    found = {"cuda": Laid(step=_toolkit(choice, arch, catalog, renderer), place=TOOLKIT)}
+    if choice.cudnn:
+        for role, side, machine in ((TARGET_CUDNN, "target", arch), (HOST_CUDNN, "host", HOST_ARCH)):
+            step = _cudnn(choice.cudnn, machine, side, role, catalog, given)
+            found[role] = Laid(step=step, place=f"{CUDNN}/{side}")
+    return found
+
+
+def _toolkit(choice: CudaChoice, arch: Arch, catalog: Catalog, renderer: Renderer) -> ArrangeStep:
+    toolkit = choice.toolkit
+    parts = toolkit.host if arch == HOST_ARCH else (*toolkit.host, *toolkit.target[arch])
+    inputs, placings = _parts(parts, catalog, f"CUDA {toolkit.version}")
+    files = {
+        "bin/nvcc.profile": RenderedFile(text=renderer.render("cuda/nvcc.profile.j2", {})),
+        "version.txt": RenderedFile(text=renderer.render("cuda/version.txt.j2", {"version": toolkit.version})),
+    }
+    # TensorFlow's cuda_configure.bzl looks for these at the toolkit's top, and so do many others.
+    for name in ("include", "lib64"):
+        folder = f"targets/{target_dir(HOST_ARCH)}/{name.removesuffix('64')}"
+        files[name] = RenderedFile(text=folder, link=True)
+    return ArrangeStep(
+        name=f"lay out CUDA {toolkit.version} for {arch}",
+        inputs=inputs,
+        placings=placings,
+        arches={
+            "bin": HOST_ARCH,
+            "nvvm": HOST_ARCH,
+            f"targets/{target_dir(HOST_ARCH)}": HOST_ARCH,
+            f"targets/{target_dir(arch)}": arch,
+        },
+        files=files,
+        expected=("bin/nvcc", *toolkit.expected),
+    )
+
+
+def _cudnn(
+    cudnn: Cudnn, arch: Arch, side: str, role: str, catalog: Catalog, given: Mapping[str, LocalSource]
+) -> ArrangeStep:
+    major = cudnn.version.partition(".")[0]
+    name = f"lay out cuDNN {cudnn.version} of the {side}"
+    if role in given:
+        local = given[role]
+        taken: Step = LocalStep(name=f"take {role}", path=local.path, sha256=local.sha256, folder=local.folder)
+        if not local.folder:
+            taken = TreeStep(name=f"unpack {role}", inputs={"archive": taken})
+        inputs: Mapping[str, Step] = {role: taken}
+        placings: tuple[Placing, ...] = ()
+    else:
+        inputs, placings = _parts(cudnn.parts.get(arch, ()), catalog, f"cuDNN {cudnn.version}")
+    return ArrangeStep(
+        name=name,
+        inputs=inputs,
+        placings=placings,
+        arches={"lib": arch},
+        files={"lib64": RenderedFile(text="lib", link=True)},
+        expected=("include/cudnn.h", "lib/libcudnn.so", f"lib/libcudnn.so.{major}"),
+    )
+
+
+def _parts(parts: tuple[Part, ...], catalog: Catalog, title: str) -> tuple[dict[str, Step], tuple[Placing, ...]]:
+    """The steps that bring parts, by their roles, and where their files go."""
+    inputs: dict[str, Step] = {}
+    placings: list[Placing] = []
+    for part in parts:
+        role, step = _part(part, catalog, title)
+        inputs[role] = step
+        placings += [Placing(role=role, origin=origin, to=to) for origin, to in part.layout.items()]
+    return inputs, tuple(placings)
+
+
+def _part(part: Part, catalog: Catalog, title: str) -> tuple[str, Step]:
+    wheel = part.wheel
+    if wheel is None:
+        role = f"{part.arch} {' '.join(part.packages)}"
+        return role, parts_step(part, f"{title}: {', '.join(part.packages)}, {part.arch}")
+    if isinstance(wheel, WheelPart):
+        return wheel.file, MembersStep(
+            name=f"get parts of {wheel.file}",
+            file=wheel.file,
+            sha256=wheel.sha256,
+            record=wheel.record,
+            members=wheel.members,
+            places=wheel.places,
+        )
+    return wheel.file, unpacked(wheel)
+
+
+def compilers(choice: CudaChoice, arch: Arch) -> Cuda:
+    """What the compilers' wrappers are told of the toolkit."""
+    # No cudadevrt: the wheels and the boards' packages lack it, and only kernels that start kernels want it.
+    common = ("--cudart", "shared", "-cudadevrt", "none")
+    own, host = target_dir(arch), target_dir(HOST_ARCH)
+    headers = {side: f"{TOOLKIT}/targets/{folder}/include" for side, folder in (("target", own), ("host", host))}
+    cudnn = {side: (f"{CUDNN}/{side}/include",) if choice.cudnn else () for side in ("target", "host")}
+    libraries = (f"{TOOLKIT}/targets/{host}/lib", *((f"{CUDNN}/host/lib",) if choice.cudnn else ()))
+    return Cuda(
+        root=TOOLKIT,
+        target_dir=own,
+        nvcc=f"{TOOLKIT}/bin/nvcc",
+        standard=choice.toolkit.standard,
+        capabilities=choice.capabilities,
+        target_options=("-target-dir", own, *common),
+        host_options=("-target-dir", host, *common),
+        target_headers=(headers["target"], *cudnn["target"]),
+        host_headers=(headers["host"], *cudnn["host"]),
+        host_libraries=libraries,
+    )
