@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints, model_validator
 
-from crosswheel.spec.base import FileName, Model, Name, PythonVersion, VersionText
+from crosswheel.spec.base import Arch, FileName, Model, Name, PythonVersion, VersionText
 from crosswheel.spec.sources import Source
 
 Fingerprint = Annotated[str, StringConstraints(pattern=r"^[0-9A-F]{40}$")]
@@ -109,14 +109,22 @@ class PythonPackages(Model):
 
 class Sysroot(Model):
     """A distribution's release: what to build against (``development``) and what to run in (``runtime``). A sysroot
-    has the headers of all ``pythons``, a target root the one that it is for."""
+    has the headers of all ``pythons``, a target root the one that it is for. ``ports`` is the archive that has an
+    architecture which the suites' own does not: Ubuntu keeps arm64 elsewhere than amd64."""
 
     name: Name
     title: str
     suites: tuple[Suite, ...] = Field(min_length=1)
+    ports: dict[Arch, Name] = {}
     snapshot: Annotated[str, StringConstraints(pattern=r"^\d{8}T\d{6}Z$")]
     pythons: dict[PythonVersion, PythonPackages] = Field(min_length=1)
     floors: Floors
     development: tuple[str, ...] = Field(min_length=1)
     runtime: tuple[str, ...] = Field(min_length=1)
     source: str
+
+    def suites_for(self, arch: Arch) -> tuple[Suite, ...]:
+        """The suites of an architecture's packages."""
+        if arch not in self.ports:
+            return self.suites
+        return tuple(suite.model_copy(update={"archive": self.ports[arch]}) for suite in self.suites)
