@@ -5,17 +5,19 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from invoke.context import Context
 
 from crosswheel.cli.arguments import Task, task
+from crosswheel.cli.settings import DATA
 from crosswheel.digest import sha256_file, sha256_tree
 from crosswheel.errors import InputError
 from crosswheel.planning.resolve import AVX, Request
 from crosswheel.planning.sources import LocalSource
+from crosswheel.spec.catalog import Catalog
 
 DEFAULT_TARGET = "x86_64"
 
@@ -33,16 +35,18 @@ PACKAGE_HELP = {
     "tool": "Choose a tool's version, such as --tool bazel=2.1.0. May be given several times.",
     "builder-from": "IMAGE@sha256:…: make the builder from this image (default: from Debian's packages alone).",
     "output": "What to build: wheel, or another output of the recipe, such as libc (default: the recipe's first).",
-    "source": "NAME=PATH: take a source from a file or folder of yours. May be given several times.",
+    "source": "NAME=PATH: take a source or an apt archive from a file or folder of yours. May be given several times.",
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """What the options of a package say: the request, and the sources that the user gave, hashed."""
+    """What the options of a package say: the request, and the sources that the user gave, hashed; ``mirrors`` are
+    folders that they gave as mirrors of archives, which are not, because signatures are checked."""
 
     request: Request
     sources: Mapping[str, LocalSource]
+    mirrors: Mapping[str, str] = field(default_factory=dict)
 
 
 def _options(
@@ -82,7 +86,8 @@ def _options(
         builder_from=builder_from,
         output=output,
     )
-    return Asked(request=request, sources=_local_sources(source))
+    sources, mirrors = _local_sources(source)
+    return Asked(request=request, sources=sources, mirrors=mirrors)
 
 
 _LISTS = ("feature", "tool", "source", "capability")
@@ -124,19 +129,29 @@ def package_task(*, help: Mapping[str, str], many: bool = False, **more: Any) ->
     return decorate
 
 
-def _local_sources(given: Iterable[str]) -> dict[str, LocalSource]:
-    """The sources of ``--source NAME=PATH``, hashed."""
+_NAMED = "#sha256="
+
+
+def _local_sources(given: Iterable[str]) -> tuple[dict[str, LocalSource], dict[str, str]]:
+    """The sources of ``--source NAME=PATH[#sha256=…]``, hashed, and the folders that are mirrors of archives."""
     sources: dict[str, LocalSource] = {}
+    mirrors: dict[str, str] = {}
     for text in given:
         name, value = _pair(text, "--source", "dm-tree=../dm-tree")
+        value, named, wanted = value.partition(_NAMED)
         path = Path(value).expanduser().absolute()
         if not path.exists():
             raise InputError("this file or folder does not exist", where=f"--source {text}", why=str(path))
-        folder = path.is_dir()
-        sources[name] = LocalSource(
-            path=str(path), sha256=sha256_tree(path) if folder else sha256_file(path), folder=folder
-        )
-    return sources
+        if path.is_dir() and not named and name in Catalog(DATA).archives:
+            mirrors[name] = str(path)
+            continue
+        sha256 = sha256_tree(path) if path.is_dir() else sha256_file(path)
+        if named and sha256 != wanted:
+            raise InputError(
+                f"this is not the file of sha256 {wanted}", where=f"--source {text}", why=f"it is {sha256}"
+            )
+        sources[name] = LocalSource(path=str(path), sha256=sha256, folder=path.is_dir(), named=bool(named))
+    return sources, mirrors
 
 
 def _pair(text: str, option: str, example: str) -> tuple[str, str]:

@@ -15,6 +15,7 @@ from invoke.exceptions import Exit
 from crosswheel.cli.asking import Asked, package_task
 from crosswheel.cli.settings import DATA, read_settings
 from crosswheel.errors import InputError
+from crosswheel.planning.archives import refuse_unused
 from crosswheel.planning.fitting import unknown_externals
 from crosswheel.planning.plan import Plan, plan
 from crosswheel.planning.resolve import WHEEL, resolve
@@ -71,6 +72,7 @@ def build(
         mirror=mirror,
         offline=offline,
         keep_failed=keep_failed,
+        apt_mirrors=asked.mirrors,
     )
     catalog = Catalog(DATA)
     planned = make_plan(catalog, asked)
@@ -99,7 +101,9 @@ def make_plan(catalog: Catalog, asked: Asked) -> Plan:
     from crosswheel.proving.prove import RULES
 
     resolution = resolve(asked.request, catalog)
-    return plan(resolution, catalog, rules=RULES, bundle_rules=BUNDLE_RULES, sources=asked.sources)
+    planned = plan(resolution, catalog, rules=RULES, bundle_rules=BUNDLE_RULES, sources=asked.sources)
+    refuse_unused(planned.steps, asked.mirrors)
+    return planned
 
 
 def _unknown_externals(planned: Plan, catalog: Catalog) -> InputError | None:
@@ -120,6 +124,10 @@ def execute_all(goals: Sequence[Step], catalog: Catalog, store: Store, settings:
         if settings.offline:
             missing -= {"fetch", "lock", "root"}  # the mirror's files are read, and no client of an archive runs
         prepare_for_build(settings, missing)
+        if not settings.offline and missing & {"lock", "root"}:
+            from crosswheel.building.debian.reach import refuse_unreachable
+
+            refuse_unreachable(goals, store, catalog.archives, settings)
         if settings.sandbox == "host" and missing & ONE_AT_A_TIME:
             from crosswheel.building.sandbox.host import WARNING
 

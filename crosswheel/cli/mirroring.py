@@ -33,7 +33,7 @@ def mirror(_context: Context, asked: Sequence[Asked], to: str | None = None) -> 
         raise InputError(
             "`mirror` wants to know which folder to fill", hint="./x mirror dm-tree --target rpi4 --to DIR"
         )
-    settings = read_settings()
+    settings = read_settings(apt_mirrors={name: path for each in asked for name, path in each.mirrors.items()})
     catalog = Catalog(DATA)
     store = Store(settings.store)
     plans: dict[str, Sequence[Step]] = {}

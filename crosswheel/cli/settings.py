@@ -43,8 +43,10 @@ def read_settings(
     mirror: str | None = None,
     offline: bool = False,
     keep_failed: bool = False,
+    apt_mirrors: Mapping[str, str] | None = None,
 ) -> Settings:
-    """The settings of one command. Raises ``InputError`` for values that cannot be."""
+    """The settings of one command; ``apt_mirrors`` win over the file's. Raises ``InputError`` for values that cannot
+    be."""
     env = os.environ if environ is None else environ
     user = _user_settings(env)
     if jobs is not None and jobs < 1:
@@ -57,7 +59,7 @@ def read_settings(
     gib = memory or user.memory or max(1.0, _memory_gib() * 0.8)
     return Settings(
         store=_store(env, user),
-        apt_mirrors=user.apt_mirrors,
+        apt_mirrors={**user.apt_mirrors, **(apt_mirrors or {})},
         mirror=mirror or env.get("CROSSWHEEL_MIRROR") or user.mirror,
         offline=offline,
         jobs=jobs or user.jobs or os.cpu_count() or 1,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from crosswheel.digest import Json
+from crosswheel.planning.archives import refuse_unused, with_archives
 from crosswheel.planning.bundles import bundle_proof
 from crosswheel.planning.compiling import built_numpy, bundle_step, wheel_step
 from crosswheel.planning.fitting import NUMPY
@@ -52,18 +53,27 @@ def plan(
     """The plan of a resolution. ``rules`` are the rules of a wheel's proof and their versions, ``bundle_rules`` those
     of a bundle's, ``sources`` what the user gave.
 
-    Raises ``InputError`` for a source of a name that the release does not have.
+    Raises ``InputError`` for a source of a name that neither the release nor an archive has.
     """
-    given = dict(sources or {})
+    given = {name: local for name, local in (sources or {}).items() if name not in catalog.archives}
+    archives = {name: local for name, local in (sources or {}).items() if name in catalog.archives}
     refuse_unknown(resolution, catalog, given)
     source = source_tree(resolution, catalog, given)
     if resolution.output != WHEEL:
         bundle = bundle_step(resolution, catalog, given, source)
         judged = bundle_proof(resolution, catalog, bundle, bundle_rules or {})
-        return Plan(resolution=resolution, output=bundle, proof=judged)
+        return _with_archives(Plan(resolution=resolution, output=bundle, proof=judged), catalog, archives)
     wheel = wheel_step(resolution, catalog, given, source)
     proof = _proof_step(resolution, catalog, wheel, rules, source)
-    return Plan(resolution=resolution, output=wheel, proof=proof)
+    return _with_archives(Plan(resolution=resolution, output=wheel, proof=proof), catalog, archives)
+
+
+def _with_archives(made: Plan, catalog: Catalog, given: Mapping[str, LocalSource]) -> Plan:
+    """The plan with the packages in which archives lie."""
+    refuse_unused(made.steps, given)
+    done: dict[str, Step] = {}
+    proof = with_archives(made.proof, catalog.archives, given, done)
+    return replace(made, proof=proof, output=with_archives(made.output, catalog.archives, given, done))
 
 
 def _proof_step(

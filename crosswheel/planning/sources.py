@@ -20,11 +20,12 @@ from crosswheel.spec.targets import System
 
 @dataclass(frozen=True, kw_only=True)
 class LocalSource:
-    """What the user gave by ``--source NAME=PATH``: a file or a folder, hashed."""
+    """What the user gave by ``--source NAME=PATH``: a file or a folder, hashed; ``named`` with its sha256."""
 
     path: str
     sha256: str
     folder: bool
+    named: bool = False
 
 
 def externals_of(resolution: Resolution, catalog: Catalog) -> tuple[External, ...]:

@@ -307,7 +307,12 @@ def _sysroots(catalog: Catalog) -> Iterator[Problem]:
     yield from _each(catalog, catalog.sysroot_names, catalog.sysroot)
     for name in _readable(catalog.sysroot_names, catalog.sysroot):
         path = catalog.root / "sysroots" / f"{name}.toml"
-        for number, suite in enumerate(catalog.sysroot(name).suites):
+        sysroot = catalog.sysroot(name)
+        for arch, archive in sysroot.ports.items():
+            if archive not in catalog.archives:
+                what = f"sysroots/archives.toml has no archive {archive!r}, which has {arch}"
+                yield Problem(where=_at(catalog, path, "ports"), what=what)
+        for number, suite in enumerate(sysroot.suites):
             if suite.archive not in catalog.archives:
                 what = f"sysroots/archives.toml has no archive {suite.archive!r}"
                 yield Problem(where=_at(catalog, path, "suites", number), what=what)

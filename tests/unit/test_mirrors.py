@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 
 from crosswheel.building.debian.aptrun import HELPER, Ran
-from crosswheel.building.debian.mirrors import choose, label_of, machine_mirrors, parse_configured, snapshot_date
+from crosswheel.building.debian.mirrors import (
+    candidates,
+    choose,
+    label_of,
+    machine_mirrors,
+    parse_configured,
+    snapshot_date,
+)
 from crosswheel.building.job import Settings
 from crosswheel.spec.sysroots import Archive
 
@@ -139,3 +146,34 @@ def test_then_the_machines_then_the_snapshot() -> None:
 
 def test_snapshot_date() -> None:
     assert snapshot_date(datetime(2026, 9, 1, 2, 3, 4)) == "20260901T020304Z"
+
+
+# --- archives with URLs of their own ---------------------------------------------------------------------------------
+
+
+def test_candidates_of_an_archive_with_urls_of_its_own(tmp_path: Path) -> None:
+    ports = Archive(
+        name="ports",
+        uri="http://ports.test/ubuntu-ports/",
+        older=("http://old.test/ubuntu/",),
+        snapshot="http://snapshot.test/{date}/",
+        keyring="k.gpg",
+        keyring_package="k",
+        source="a test",
+    )
+    found = candidates([ports], Settings(store=tmp_path), lambda: {"": "http://unnamed.test/"}, "20260101T000000Z")
+    assert [(mirror.base, mirror.dated) for mirror in found["ports"]] == [
+        ("http://ports.test/ubuntu-ports/", False),
+        ("http://old.test/ubuntu/", True),
+        ("http://snapshot.test/20260101T000000Z/", True),
+    ]
+    given = Settings(store=tmp_path, apt_mirrors={"ports": "/a copy"})
+    assert [mirror.base for mirror in candidates([ports], given, dict, "")["ports"]] == ["copy:/a%20copy/"]
+
+
+def test_the_machine_is_not_asked_for_an_archive_without_a_label(tmp_path: Path) -> None:
+    def machine() -> Mapping[str, str]:
+        raise AssertionError("asked")
+
+    nowhere = Archive(name="boxed", uri="http://u.test/", keyring="k", keyring_package="k", source="a test")
+    assert candidates([nowhere], Settings(store=tmp_path), machine, "")["boxed"][0].base == "http://u.test/"

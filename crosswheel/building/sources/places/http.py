@@ -66,15 +66,15 @@ def _attempt(session: Session, url: str, dest: Path, cancelled: threading.Event,
             _check_status(response)
             _receive(response, dest, cancelled, max_bytes)
     except (requests.exceptions.ReadTimeout, requests.exceptions.ChunkedEncodingError) as error:
-        raise _Again(_reason(error)) from error
+        raise _Again(reason(error)) from error
     except requests.exceptions.ConnectionError as error:
-        reason = _reason(error)
+        why = reason(error)
         # A name that does not resolve, a refused connection or a bad certificate will be the same in a second.
-        if "reset" in reason.lower() or "aborted" in reason.lower() or "disconnected" in reason.lower():
-            raise _Again(reason) from error
-        raise PlaceError(reason) from error
+        if any(word in why.lower() for word in ("reset", "aborted", "disconnected")):
+            raise _Again(why) from error
+        raise PlaceError(why) from error
     except requests.exceptions.RequestException as error:
-        raise PlaceError(_reason(error)) from error
+        raise PlaceError(reason(error)) from error
 
 
 def _check_status(response: Response) -> None:
@@ -104,12 +104,12 @@ def _receive(response: Response, dest: Path, cancelled: threading.Event, max_byt
     except urllib3.exceptions.HTTPError as error:
         # urllib3 2 finds a short body by itself, and wraps what it has found; release 1.26 does not.
         if not any(isinstance(found, urllib3.exceptions.IncompleteRead) for found in (error, *error.args)):
-            raise _Again(f"the connection broke after {size:,} bytes: {_reason(error)}") from error
+            raise _Again(f"the connection broke after {size:,} bytes: {reason(error)}") from error
     if announced is not None and size != announced:
         raise _Again(f"the body is cut off: {size:,} of {announced:,} bytes came")
 
 
-def _reason(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
     """The innermost cause in few words: requests and urllib3 wrap it several times and repeat the URL each time."""
     found: BaseException | None = error
     seen: list[BaseException] = []
