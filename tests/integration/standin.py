@@ -72,13 +72,24 @@ class Key:
         argv = ("gpg", "--batch", "--yes", "--quiet", "--pinentry-mode", "loopback", *arguments)
         return subprocess.run(argv, env=self.env, check=True, capture_output=True).stdout
 
-    def export(self, place: Path) -> None:
+    @property
+    def fingerprint(self) -> str:
+        lines = self._gpg("--list-keys", "--with-colons").decode().splitlines()
+        return next(line.split(":")[9] for line in lines if line.startswith("fpr:"))
+
+    def export(self, place: Path, *, armor: bool = False) -> None:
         place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_bytes(self._gpg("--export"))
+        place.write_bytes(self._gpg(*(("--armor",) if armor else ()), "--export"))
 
     def sign(self, release: Path) -> None:
         release.with_name("InRelease").unlink(missing_ok=True)
         self._gpg("--output", str(release.with_name("InRelease")), "--clearsign", str(release))
+
+    def sign_detached(self, release: Path) -> None:
+        """As older archives are signed: ``Release.gpg`` beside ``Release``."""
+        place = release.with_name("Release.gpg")
+        place.unlink(missing_ok=True)
+        self._gpg("--armor", "--output", str(place), "--detach-sign", str(release))
 
     def close(self) -> None:
         """Ends the agent that gpg started for this key alone."""
