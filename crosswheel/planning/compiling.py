@@ -20,7 +20,7 @@ from crosswheel.planning.backends import (
     pep517,
     script,
 )
-from crosswheel.planning.cuda_steps import compilers, laid_out
+from crosswheel.planning.cuda_steps import compilers, headers, laid_out
 from crosswheel.planning.fitting import NUMPY
 from crosswheel.planning.render import renderer_of
 from crosswheel.planning.resolve import WHEEL, Resolution
@@ -34,6 +34,7 @@ from crosswheel.planning.sources import (
     requirements,
     source_tree,
     unpacked,
+    without_stand_ins,
 )
 from crosswheel.planning.steps import BundleStep, FilesStep, RenderedFile, RunStep, Step, TreeStep, WheelStep
 from crosswheel.planning.toolchains import (
@@ -132,15 +133,21 @@ def compile_step(
     renderer = renderer_of(catalog)
     release = resolution.release
     arch = resolution.target.arch
-    gpu = compilers(resolution.cuda, arch) if resolution.cuda else None
+    gpu = compilers(resolution.cuda, arch, resolution.sysroot, TOOLCHAIN) if resolution.cuda else None
     values = values_of(resolution.system, resolution.toolchain, resolution.cpu, arch, Paths(), gpu)
     external_paths = {external.name: f"{EXTERNALS}/{external.name}" for external in release.externals}
-    compilation = _BACKENDS[release.backend](resolution, renderer, values, external_paths)
+    compilation = _BACKENDS[release.backend](
+        without_stand_ins(resolution, catalog), renderer, values, external_paths
+    )
     inputs: dict[str, Step] = {
         **_roots(resolution, catalog),
         "toolchain": FilesStep(
             name=f"render toolchain {resolution.target.name}",
-            files={**toolchain_files(renderer, values), **compilation.files},
+            files={
+                **toolchain_files(renderer, values),
+                **(headers(resolution.cuda, resolution.sysroot, renderer) if resolution.cuda else {}),
+                **compilation.files,
+            },
         ),
         "source": source,
     }

@@ -5,23 +5,32 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from crosswheel.planning.arranging import ArrangeStep, MembersStep, Placing
+from packaging.specifiers import SpecifierSet
+
+from crosswheel.planning.arranging import ArrangeStep, Placing
 from crosswheel.planning.cuda import CudaChoice
 from crosswheel.planning.render import Renderer
 from crosswheel.planning.roots import parts_step
-from crosswheel.planning.sources import LocalSource, unpacked
+from crosswheel.planning.sources import LocalSource, members_step, unpacked
 from crosswheel.planning.steps import LocalStep, RenderedFile, Step, TreeStep
 from crosswheel.planning.toolchains import HOST_ARCH
 from crosswheel.planning.wrappers import Cuda
 from crosswheel.spec.base import Arch
 from crosswheel.spec.catalog import Catalog
 from crosswheel.spec.cuda import Cudnn, Part, WheelPart
+from crosswheel.spec.sysroots import Sysroot
 
 TOOLKIT = "/cuda"
 """Where a build sees the toolkit, laid out as NVIDIA lays it out."""
 
 CUDNN = "/cudnn"
 """Where a build sees cuDNN: the target's below ``target``, the builder's below ``host``."""
+
+HEADERS = "cuda/include"
+"""Below the toolchain's folder: the headers that nvcc reads instead of the C library's."""
+
+_EMPTY_ARCHIVE = "!<arch>\n"
+"""A static library without members (ar(5))."""
 
 TARGET_CUDNN = "cudnn"
 HOST_CUDNN = "host-cudnn"
@@ -65,6 +74,9 @@ def _toolkit(choice: CudaChoice, arch: Arch, catalog: Catalog, renderer: Rendere
     for name in ("include", "lib64"):
         folder = f"targets/{target_dir(HOST_ARCH)}/{name.removesuffix('64')}"
         files[name] = RenderedFile(text=folder, link=True)
+    for machine in dict.fromkeys((HOST_ARCH, arch)):
+        for library in toolkit.empty:
+            files[f"targets/{target_dir(machine)}/lib/{library}"] = RenderedFile(text=_EMPTY_ARCHIVE)
     return ArrangeStep(
         name=f"lay out CUDA {toolkit.version} for {arch}",
         inputs=inputs,
@@ -121,25 +133,32 @@ def _part(part: Part, catalog: Catalog, title: str) -> tuple[str, Step]:
         role = f"{part.arch} {' '.join(part.packages)}"
         return role, parts_step(part, f"{title}: {', '.join(part.packages)}, {part.arch}")
     if isinstance(wheel, WheelPart):
-        return wheel.file, MembersStep(
-            name=f"get parts of {wheel.file}",
-            file=wheel.file,
-            sha256=wheel.sha256,
-            record=wheel.record,
-            members=wheel.members,
-            places=wheel.places,
-        )
+        return wheel.file, members_step(wheel, wheel.record, wheel.members)
     return wheel.file, unpacked(wheel)
 
 
-def compilers(choice: CudaChoice, arch: Arch) -> Cuda:
-    """What the compilers' wrappers are told of the toolkit."""
+def headers(choice: CudaChoice, sysroot: Sysroot, renderer: Renderer) -> dict[str, RenderedFile]:
+    """The headers that nvcc reads instead of the C library's, below the toolchain's folder."""
+    return {
+        f"{HEADERS}/{header.path}": RenderedFile(text=renderer.render(f"cuda/headers/{header.path}", {}))
+        for header in choice.toolkit.headers
+        if SpecifierSet(header.glibc).contains(sysroot.floors.GLIBC)
+    }
+
+
+def compilers(choice: CudaChoice, arch: Arch, sysroot: Sysroot, toolchain: str) -> Cuda:
+    """What the compilers' wrappers are told of the toolkit; ``toolchain`` is the folder of the rendered files."""
     # No cudadevrt: the wheels and the boards' packages lack it, and only kernels that start kernels want it.
-    common = ("--cudart", "shared", "-cudadevrt", "none")
+    common: tuple[str, ...] = ("--cudart", "shared", "-cudadevrt", "none")
+    if any(SpecifierSet(header.glibc).contains(sysroot.floors.GLIBC) for header in choice.toolkit.headers):
+        common += ("-I", f"{toolchain}/{HEADERS}")
     own, host = target_dir(arch), target_dir(HOST_ARCH)
-    headers = {side: f"{TOOLKIT}/targets/{folder}/include" for side, folder in (("target", own), ("host", host))}
+    include = {side: f"{TOOLKIT}/targets/{folder}/include" for side, folder in (("target", own), ("host", host))}
     cudnn = {side: (f"{CUDNN}/{side}/include",) if choice.cudnn else () for side in ("target", "host")}
-    libraries = (f"{TOOLKIT}/targets/{host}/lib", *((f"{CUDNN}/host/lib",) if choice.cudnn else ()))
+    libraries = {
+        side: (f"{TOOLKIT}/targets/{folder}/lib", *((f"{CUDNN}/{side}/lib",) if choice.cudnn else ()))
+        for side, folder in (("target", own), ("host", host))
+    }
     return Cuda(
         root=TOOLKIT,
         target_dir=own,
@@ -148,7 +167,8 @@ def compilers(choice: CudaChoice, arch: Arch) -> Cuda:
         capabilities=choice.capabilities,
         target_options=("-target-dir", own, *common),
         host_options=("-target-dir", host, *common),
-        target_headers=(headers["target"], *cudnn["target"]),
-        host_headers=(headers["host"], *cudnn["host"]),
-        host_libraries=libraries,
+        target_headers=(include["target"], *cudnn["target"]),
+        host_headers=(include["host"], *cudnn["host"]),
+        target_libraries=libraries["target"],
+        host_libraries=libraries["host"],
     )

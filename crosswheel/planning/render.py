@@ -56,6 +56,13 @@ def _meson(value: object) -> str:
     return "'" + str(value).replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
+def _meson_list(values: object) -> str:
+    """For a Meson machine file: a list of strings."""
+    if isinstance(values, str) or not isinstance(values, (list, tuple)):
+        raise TypeError(f"`meson_list` wants a list, not {values!r}")
+    return "[" + ", ".join(_meson(value) for value in values) + "]"
+
+
 _FILTERS = {
     "sh": _sh,
     "words": _words,
@@ -64,6 +71,7 @@ _FILTERS = {
     "arguments": _arguments,
     "cmake": _cmake,
     "meson": _meson,
+    "meson_list": _meson_list,
 }
 
 

@@ -7,7 +7,7 @@ from crosswheel.planning.steps import ImageStep, LockStep, RootStep, Step
 from crosswheel.planning.toolchains import DEB_ARCH, HOST_ARCH
 from crosswheel.spec.base import Arch
 from crosswheel.spec.catalog import Catalog
-from crosswheel.spec.cuda import Part
+from crosswheel.spec.cuda import Part, Toolkit
 from crosswheel.spec.recipes import Recipe
 from crosswheel.spec.sysroots import Sysroot
 from crosswheel.spec.targets import Toolchain
@@ -84,11 +84,21 @@ def builder_step(
 
 
 def target_root_step(
-    catalog: Catalog, name: str, arch: Arch, python: str, recipe: Recipe | None = None, *, numpy: bool = False
+    catalog: Catalog,
+    name: str,
+    arch: Arch,
+    python: str,
+    recipe: Recipe | None = None,
+    *,
+    numpy: bool = False,
+    toolkit: Toolkit | None = None,
 ) -> RootStep:
     """The root in which a wheel is tried: the target's runtime with one of its Pythons, and the packages that a
-    recipe's wheel and its check need."""
+    recipe's wheel and its check need. For a wheel with CUDA, some of them come from where the ``toolkit`` does."""
     sysroot = catalog.sysroot(name)
+    if toolkit:
+        more = [suite for part in toolkit.target.get(arch, ()) for suite in part.suites]
+        sysroot = sysroot.model_copy(update={"suites": tuple(dict.fromkeys((*sysroot.suites, *more)))})
     own = sysroot.pythons[python]
     lock = f"{name}-{DEB_ARCH[arch]}-runtime" + (f"-{recipe.name}" if recipe else "")
     if python != next(iter(sysroot.pythons)):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from packaging.specifiers import SpecifierSet
 
 from crosswheel.errors import InputError
+from crosswheel.planning.arranging import MembersStep
 from crosswheel.planning.render import Renderer
 from crosswheel.planning.resolve import Resolution
 from crosswheel.planning.steps import FetchStep, LocalStep, PatchText, RepositoryCacheStep, Step, TreeStep
@@ -39,6 +40,16 @@ def externals_of(resolution: Resolution, catalog: Catalog) -> tuple[External, ..
         for item in found
         if item.name not in optional or item.name in loaded or optional[item.name] in resolution.features
     )
+
+
+def without_stand_ins(resolution: Resolution, catalog: Catalog) -> Resolution:
+    """The same, with no rendered repository in place of one that the release's own build files bring: rules_cc, say,
+    which Bazel wants of every release, and of which these build files may want more than the rendered one has."""
+    if resolution.bazel is None:
+        return resolution
+    brought = {item.name for item in externals_of(resolution, catalog)}
+    kept = tuple(name for name in resolution.bazel.repositories if name not in brought)
+    return replace(resolution, bazel=resolution.bazel.model_copy(update={"repositories": kept}))
 
 
 def refuse_unknown(resolution: Resolution, catalog: Catalog, given: Mapping[str, LocalSource]) -> None:
@@ -119,6 +130,18 @@ def source_tree(resolution: Resolution, catalog: Catalog, given: Mapping[str, Lo
 def unpacked(source: Source) -> TreeStep:
     """An archive, unpacked as it is."""
     return TreeStep(name=f"unpack {source.file}", inputs={"archive": fetch_step(source)})
+
+
+def members_step(source: Source, record: str, members: tuple[str, ...]) -> MembersStep:
+    """The step that gets some members of a wheel."""
+    return MembersStep(
+        name=f"get parts of {source.file}",
+        file=source.file,
+        sha256=source.sha256,
+        record=record,
+        members=members,
+        places=source.places,
+    )
 
 
 def requirements(resolution: Resolution) -> list[Requirement]:

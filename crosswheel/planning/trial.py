@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from crosswheel.planning.backends import SOURCE, SOURCE_DATE_EPOCH, setup_wheel
 from crosswheel.planning.roots import builder_step
-from crosswheel.planning.sources import fetch_step, serves, unpacked
+from crosswheel.planning.sources import fetch_step, members_step, serves, unpacked
 from crosswheel.planning.steps import RunStep, Step, TreeStep
 from crosswheel.planning.toolchains import REQUIRES
 from crosswheel.spec.base import Arch
@@ -29,7 +29,9 @@ def trial_inputs(catalog: Catalog, recipe: Recipe, source: TreeStep, system: Sys
     steps: dict[str, Step] = {"source": source}
     for wheel in fitting:
         bring: Step
-        if not wheel.file.endswith(".whl"):
+        if wheel.record:
+            bring = members_step(wheel, wheel.record, wheel.members)
+        elif not wheel.file.endswith(".whl"):
             bring = _pure_wheel(catalog, wheel, fitting, system, arch)
         else:
             bring = fetch_step(wheel) if check.install else unpacked(wheel)

@@ -29,8 +29,8 @@ class Cuda:
     ``root`` is its folder in the builder, ``target_dir`` the target's below ``targets``; ``nvcc`` is its path in the
     builder, ``standard`` the newest C++ that it knows (``c++11``), ``capabilities`` are the GPUs to compile for
     (``5.3``). ``target_options`` and ``host_options`` are nvcc's own for either side, such as ``-target-dir``.
-    ``target_headers`` and ``host_headers`` are the folders of headers that Bazel is to allow; ``host_libraries`` those
-    of the builder's CUDA and cuDNN.
+    ``target_headers`` and ``host_headers`` are the folders of headers that Bazel is to allow, CUDA's first;
+    ``target_libraries`` and ``host_libraries`` those of the libraries of either side's CUDA and cuDNN.
     """
 
     root: str
@@ -42,7 +42,23 @@ class Cuda:
     host_options: tuple[str, ...] = ()
     target_headers: tuple[str, ...]
     host_headers: tuple[str, ...]
+    target_libraries: tuple[str, ...]
     host_libraries: tuple[str, ...]
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """Where CMake finds the target's CUDA and cuDNN: the toolkit, and the parents of their folders of headers."""
+        return (self.root, *(folder.rpartition("/")[0] for folder in self.target_headers))
+
+    @property
+    def link_folders(self) -> tuple[str, ...]:
+        """The linker's options that name the folders of the target's CUDA and cuDNN."""
+        return tuple(f"-L{folder}" for folder in self.target_libraries)
+
+    @property
+    def architectures(self) -> tuple[str, ...]:
+        """The GPUs as CMake has them: ``53``."""
+        return tuple(capability.replace(".", "") for capability in self.capabilities)
 
 
 @dataclass(frozen=True, kw_only=True)

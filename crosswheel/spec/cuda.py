@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints, model_validator
 
-from crosswheel.spec.base import Arch, Model, Sha256, Specifier, VersionText
+from crosswheel.spec.base import Arch, FileName, Model, Sha256, Specifier, VersionText
 from crosswheel.spec.sources import Source
 from crosswheel.spec.sysroots import Suite
 
@@ -28,26 +28,39 @@ class WheelPart(Source):
 
 
 class Part(Model):
-    """Files of packages or of a wheel, and where they lie in what is laid out.
+    """Files of packages, of a wheel, or of another ``file`` (an archive or a .deb), and where they lie in what is laid
+    out.
 
-    ``packages`` come from ``suites``, without what they depend on, at the time ``snapshot``. ``layout`` maps a pattern
-    of paths in the part to the path in the toolkit; one that ends with ``/`` is a folder.
+    ``arch`` is the architecture under which an archive lists the ``packages``: what is marked ``all`` stands in the
+    index of x86_64, whatever it holds. They come from ``suites``, without what they depend on, at the time
+    ``snapshot``. ``layout`` maps a pattern of paths in the part to the path in the toolkit; one that ends with ``/`` is
+    a folder.
     """
 
     arch: Arch
-    layout: dict[str, str] = Field(min_length=1)
+    layout: dict[str, str] = {}
     suites: tuple[Suite, ...] = ()
     packages: tuple[str, ...] = ()
     snapshot: Annotated[str, StringConstraints(pattern=r"^(\d{8}T\d{6}Z)?$")] = ""
     wheel: Source | WheelPart | None = None
+    file: Source | None = None
 
     @model_validator(mode="after")
     def _from_one_place(self) -> Part:
-        if bool(self.packages) == (self.wheel is not None):
-            raise ValueError("a part comes from `packages` or from a `wheel`, and from one of them alone")
+        if [bool(self.packages), self.wheel is not None, self.file is not None].count(True) != 1:
+            raise ValueError("a part comes from `packages`, from a `wheel` or from a `file`, and from one of them alone")
         if not (bool(self.packages) == bool(self.suites) == bool(self.snapshot)):
             raise ValueError("`packages`, `suites` and `snapshot` go together")
         return self
+
+
+class Header(Model):
+    """A header that nvcc reads in the place of the C library's ``path``, where the C library's version is in the range
+    ``glibc``; ``reason`` says what nvcc trips over. Its text is the template ``cuda/headers/<path>``."""
+
+    path: str
+    glibc: Specifier
+    reason: Annotated[str, StringConstraints(min_length=10)]
 
 
 class Toolkit(Model):
@@ -59,7 +72,10 @@ class Toolkit(Model):
 
     ``host`` is what runs in the builder and what is linked there; ``target`` the libraries and headers for an
     architecture of boards. Both are laid out as NVIDIA does: ``bin``, ``nvvm``, ``targets/<arch>-linux/{include,lib}``.
-    An architecture that is not there cannot be built for here.
+    An architecture that is not there cannot be built for here. ``expected`` are paths that must be there when it is laid
+    out, ``{target}`` the folder of the target's architecture below ``targets``; ``headers`` stand in for headers of C
+    libraries that are newer than nvcc. ``empty`` are static libraries that build tools always name, and that the parts
+    lack: they are made without members.
     """
 
     version: VersionText
@@ -70,18 +86,34 @@ class Toolkit(Model):
     host: tuple[Part, ...] = ()
     target: dict[Arch, tuple[Part, ...]] = {}
     expected: tuple[str, ...] = ()
+    headers: tuple[Header, ...] = ()
+    empty: tuple[FileName, ...] = ()
     source: str
     note: str = ""
 
+    @model_validator(mode="after")
+    def _laid_out(self) -> Toolkit:
+        parts = [*self.host, *(part for parts in self.target.values() for part in parts)]
+        if any(part.file or not part.layout for part in parts):
+            raise ValueError("a toolkit's part is of packages or of a wheel, and has a `layout`")
+        return self
+
 
 class Cudnn(Model):
-    """A version of cuDNN, and the range of CUDA's versions that it is for.
+    """A version of cuDNN, such as ``8.2``, and the range of CUDA's versions that it is for.
 
-    ``parts`` are where it can be had, by architecture; for another one it is given by hand. They are laid out as
-    ``include`` and ``lib``.
+    ``parts`` are where it can be had, by architecture; for another one it is given by hand. Its headers and libraries
+    are found by their names, so that a part has no ``layout``.
     """
 
-    version: VersionText
+    version: Annotated[str, StringConstraints(pattern=r"^[0-9]+\.[0-9]+$")]
     cuda: Specifier
     parts: dict[Arch, tuple[Part, ...]] = {}
     source: str
+    note: str = ""
+
+    @model_validator(mode="after")
+    def _found_by_name(self) -> Cudnn:
+        if any(part.layout for parts in self.parts.values() for part in parts):
+            raise ValueError("a part of cuDNN has no `layout`: its files are found by their names")
+        return self

@@ -123,6 +123,15 @@ class Requirement(Source):
 
 class CheckWheel(Requirement):
     """A wheel for the target's Python, or the source archive of a pure package; ``arch`` is the architecture that it
-    is for, if it is not for all."""
+    is for, if it is not for all. Of a huge wheel ``members`` are the patterns of what is wanted, with the sha256 of its
+    ``record``."""
 
     arch: Arch | None = None
+    record: Sha256 | None = None
+    members: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _record_with_members(self) -> CheckWheel:
+        if bool(self.members) != bool(self.record):
+            raise ValueError("`members` and the sha256 of the wheel's `record` go together")
+        return self

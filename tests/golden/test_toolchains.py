@@ -22,6 +22,7 @@ CUDA = Cuda(
     target_options=("-target-dir", "aarch64-linux"),
     target_headers=("/sysroot/usr/local/cuda/include",),
     host_headers=("/cuda/include",),
+    target_libraries=(),
     host_libraries=("/cuda/lib64", "/cudnn/lib64"),
 )
 STYLES = ("crosstool", "starlark", "platforms")

@@ -76,6 +76,7 @@ CUDA = Cuda(
     target_options=("-target-dir", "aarch64-linux"),
     target_headers=(),
     host_headers=(),
+    target_libraries=(),
     host_libraries=("/cuda/lib64",),
 )
 FLAVOUR = {

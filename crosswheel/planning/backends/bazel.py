@@ -12,6 +12,7 @@ from crosswheel.planning.render import Renderer
 from crosswheel.planning.resolve import Resolution
 from crosswheel.planning.steps import RenderedFile
 from crosswheel.planning.toolchains import BAZEL_CPU, BUILD, HOST_ARCH, REQUIRES, bazel_files
+from crosswheel.planning.wrappers import Cuda
 from crosswheel.spec.releases import BazelBuild
 from crosswheel.spec.targets import BazelTool
 
@@ -19,6 +20,8 @@ _SIZED = f"{BUILD}/machine/bazelrc"
 """The part of the ``.bazelrc`` that depends on the machine."""
 
 PYTHON_REPOSITORY = "local_config_python"
+
+CUDA_REPOSITORY = "cuda"
 
 DISK_CACHE = "/cache"
 """Where the results of Bazel's actions are seen, which outlive a build."""
@@ -62,6 +65,7 @@ def compilation(
         files={
             **bazel_files(renderer, values, tool.style, repositories),
             **_python_links(resolution, values, repositories),
+            **_cuda_links(values["cuda"], repositories),
             # Bazel's own stubs and many a genrule ask the PATH for `python`.
             "host/path/python": RenderedFile(text=python, link=True),
         },
@@ -92,6 +96,17 @@ def _python_links(
     }
     folder = f"repositories/{PYTHON_REPOSITORY}"
     return {f"{folder}/{name}": RenderedFile(text=to, link=True) for name, to in links.items()}
+
+
+def _cuda_links(cuda: Cuda | None, repositories: tuple[str, ...]) -> dict[str, RenderedFile]:
+    """The links of the repository ``cuda`` to the headers of the target's CUDA and cuDNN."""
+    if cuda is None or CUDA_REPOSITORY not in repositories:
+        return {}
+    names = ("include", "cudnn")
+    return {
+        f"repositories/{CUDA_REPOSITORY}/{name}": RenderedFile(text=folder, link=True)
+        for name, folder in zip(names, cuda.target_headers, strict=False)
+    }
 
 
 def _flags(resolution: Resolution, tool: BazelTool, build: BazelBuild, *, disk_cache: bool) -> list[str]:
