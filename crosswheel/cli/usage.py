@@ -111,4 +111,4 @@ def _option(argument: Argument) -> str:
 
 
 def _name(argument: Any) -> str:
-    return str(argument.name).replace("_", "-")
+    return str(argument.name).strip("_").replace("_", "-")

@@ -14,11 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from crosswheel.building.sources.starlark_labels import loaded, split
 from crosswheel.building.sources.starlark_values import (
     UNKNOWN,
     Call,
     Foreign,
     Function,
+    Next,
+    Return,
     builtin,
     compare,
     item_of,
@@ -36,35 +39,24 @@ _DEPTH = 40
 """Calls within calls."""
 
 
-class _Return(Exception):
-    def __init__(self, value: Any) -> None:
-        super().__init__()
-        self.value = value
-
-
-class _Next(Exception):
-    """``continue`` or ``break`` of a loop; ``ends`` for the latter."""
-
-    def __init__(self, ends: bool) -> None:
-        super().__init__()
-        self.ends = ends
-
-
 @dataclass
 class Reader:
-    """Reads the build files of one tree.
+    """Reads the build files of one tree, and of the ``further`` ones that it loads from, by their repositories' names.
 
-    ``wanted`` says of a call whether it is to be noted; such a call is not followed into the tree's own functions.
-    ``calls`` are those, in the order in which Bazel would make them, ``others`` are calls of other repositories'
-    functions, ``read`` are the files that were read, by their paths in the tree, and ``missing`` those that it lacks.
+    ``wanted`` says of a call whether it is to be noted; such a call is not followed into the trees' own functions.
+    ``calls`` are those, in the order in which Bazel would make them, ``others`` are calls of functions of repositories
+    that were not given. ``loaded`` are all repositories that files are loaded from. ``read`` are the files that were
+    read, by their paths in the tree (``@NAME//PATH`` in a further one), and ``missing`` those that it lacks.
     """
 
     root: Path
     wanted: Callable[[str, Mapping[str, Any]], bool]
+    further: Mapping[str, Path] = field(default_factory=dict)
     calls: list[Call] = field(default_factory=list)
     others: list[Call] = field(default_factory=list)
     read: dict[str, bytes] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
+    loaded: dict[str, None] = field(default_factory=dict)
     _modules: dict[str, dict[str, Any]] = field(default_factory=dict)
     _workspace: str = ""
     _steps: int = 0
@@ -85,14 +77,16 @@ class Reader:
             tree = ast.parse(content.decode("utf-8", "replace"))
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             line = getattr(error, "lineno", None)
-            where = f"{self.root / path}" + (f":{line}" if line else "")
+            where = (path if path.startswith("@") else f"{self.root / path}") + (f":{line}" if line else "")
             raise InputError("this file is not the Starlark that can be read", where=where, why=str(error)) from error
         _Frame(self, names, names, path).run(tree.body)
         return names
 
     def _content(self, path: str) -> bytes | None:
-        file = self.root / path
-        if not file.resolve().is_relative_to(self.root.resolve()) or not file.is_file():
+        repository, inner = split(path)
+        root = self.further[repository] if repository else self.root
+        file = root / inner
+        if not file.resolve().is_relative_to(root.resolve()) or not file.is_file():
             return None
         return file.read_bytes()
 
@@ -104,19 +98,24 @@ class Reader:
             )
 
     def load(self, label: str, at: str) -> tuple[str | None, str]:
-        """The path in the tree of a file that is loaded, None if it is another repository's; and that repository."""
-        repository, slashes, rest = label.partition("//")
-        if not slashes:
-            folder = at.rpartition("/")[0]
-            return f"{folder}/{label.lstrip(':')}".lstrip("/"), ""
-        name = repository.lstrip("@")
-        if name and name != self._workspace:
-            return None, name
-        package, _, file = rest.partition(":")
-        return f"{package}/{file}".lstrip("/"), ""
+        """The path of a file that is loaded, None if it is of a repository that was not given; and that repository."""
+        repository, path = loaded(label, at)
+        if repository in ("", self._workspace):
+            return path, ""
+        self.loaded[repository] = None
+        return (f"@{repository}//{path}", "") if repository in self.further else (None, repository)
 
     def name_workspace(self, name: str) -> None:
         self._workspace = name
+
+    def declared(self) -> dict[str, dict[str, str]]:
+        """What ``native.existing_rules()`` gives: the calls that were noted, by their names."""
+        names = [call.arguments.get("name") for call in self.calls]
+        return {name: {"name": name} for name in names if isinstance(name, str)}
+
+    def note(self, call: Call) -> None:
+        if call.name != "maybe" or call.arguments.get("name") not in self.declared():
+            self.calls.append(call)
 
     def enter(self, where: str) -> None:
         self._depth += 1
@@ -166,9 +165,9 @@ class _Frame:
         elif isinstance(node, ast.Return):
             value = self.value(node.value) if node.value else None
             if not self._unsure:
-                raise _Return(value)
+                raise Return(value)
         elif isinstance(node, ast.Continue | ast.Break) and not self._unsure:
-            raise _Next(isinstance(node, ast.Break))
+            raise Next(isinstance(node, ast.Break))
 
     def _if(self, node: ast.If) -> None:
         test = self.value(node.test)
@@ -189,7 +188,7 @@ class _Frame:
             self._assign(node.target, item)
             try:
                 self.run(node.body)
-            except _Next as jump:
+            except Next as jump:
                 if jump.ends:
                     break
         if not known:
@@ -325,7 +324,7 @@ class _Frame:
         name = called.node.name if isinstance(called, Function) else called.name
         if self.reader.wanted(name, named):
             origin = called.origin if isinstance(called, Foreign) else ""
-            self.reader.calls.append(Call(name, origin, named, self.where(node)))
+            self.reader.note(Call(name, origin, named, self.where(node)))
             return None
         if isinstance(called, Function):
             return self._enter(called, given, named, node)
@@ -363,13 +362,17 @@ class _Frame:
         self.reader.enter(self.where(node))
         try:
             _Frame(self.reader, names, function.names, function.file).run(function.node.body)
-        except _Return as returned:
+        except Return as returned:
             return returned.value
         finally:
             self.reader.leave()
         return UNKNOWN if returns(function.node) else None
 
     def _builtin(self, called: Foreign, given: list[Any], named: dict[str, Any]) -> Any:
+        if called.origin == "native" and called.name == "existing_rules":
+            return self.reader.declared()
+        if called.origin == "native" and called.name == "existing_rule" and given and isinstance(given[0], str):
+            return self.reader.declared().get(given[0])
         if called.origin:
             return UNKNOWN
         if called.name == "load":

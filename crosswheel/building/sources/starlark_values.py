@@ -49,6 +49,22 @@ class Call:
     where: str
 
 
+class Return(Exception):
+    """``return`` of a function, with its value."""
+
+    def __init__(self, value: Any) -> None:
+        super().__init__()
+        self.value = value
+
+
+class Next(Exception):
+    """``continue`` or ``break`` of a loop; ``ends`` for the latter."""
+
+    def __init__(self, ends: bool) -> None:
+        super().__init__()
+        self.ends = ends
+
+
 def plain(value: Any) -> bool:
     """Whether a value is known in all its parts."""
     if isinstance(value, list | tuple):

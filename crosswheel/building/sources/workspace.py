@@ -27,6 +27,8 @@ _MIRRORS = (
     "bazel-mirror.storage.googleapis.com/",
     "storage.googleapis.com/bazel-mirror/",
     "storage.googleapis.com/mirror.tensorflow.org/",
+    "mirror.tensorflow.org/",
+    "domain-registry-maven.storage.googleapis.com/",
 )
 """Folders that hold ``HOST/PATH`` for ``https://HOST/PATH``. Upstream lists them first, for speed; here they come
 after the place that they copy, which is the one that a person would trust."""
@@ -34,9 +36,13 @@ after the place that they copy, which is the one that a person would trust."""
 _PYPI = re.compile(r"^/packages/(?:[^/]+/){3}(?P<file>[^/]+)$")
 _NPM = re.compile(r"^/(?P<name>(?:@[^/]+/)?[^/]+)/-/[^/]+?-(?P<version>[0-9][^/]*)\.tgz$")
 _MAVEN = re.compile(r"^/(?:maven2|remotecontent|artifactory)(?:/|$)")
+_DEBIAN = re.compile(r"^/(?:debian|ubuntu)/pool/")
 _SDIST = re.compile(r"^(?P<name>.+?)-(?P<version>[0-9][A-Za-z0-9.]*?)(?:\.tar\.gz|\.tar\.bz2|\.zip|\.tgz)$")
 _WHEEL = re.compile(r"^(?P<name>[^-]+)-(?P<version>[^-]+)(?:-[^-]+){3,4}\.whl$")
 _HASH = re.compile(r"^[0-9a-f]{64}$")
+
+_OF_BAZEL = ("bazel_tools",)
+"""Repositories that come with Bazel. Their functions declare what they are given, and nothing else."""
 
 _VERSION_FILES = ("tensorflow/core/public/version.h", "tensorflow/core/public/release_version.h")
 _VERSION = re.compile(
@@ -55,17 +61,29 @@ class Left:
 
 @dataclass(frozen=True)
 class Workspace:
-    """What a tree's build files download. ``read`` are the files that were read, with their sha256."""
+    """What a tree's build files download.
+
+    ``read`` are the files that were read, with their sha256, and ``unread`` the functions of other repositories that
+    were not, by repository: they may declare more. ``loaded`` are the externals that the build files themselves load
+    from, so that Bazel gets them before it builds anything; ``wanting`` is what it gets then and is no external, with
+    the reason.
+    """
 
     externals: tuple[External, ...]
     left: tuple[Left, ...]
     read: Mapping[str, str]
+    unread: Mapping[str, tuple[str, ...]]
+    loaded: tuple[str, ...]
+    wanting: Mapping[str, str]
 
 
-def read_workspace(tree: Path) -> Workspace:
-    """The externals of an upstream tree, in the order of its build files. ``InputError`` if it has none, or one that
-    cannot be parsed."""
-    reader = Reader(tree, wanted=_declares)
+def read_workspace(tree: Path, further: Mapping[str, Path] | None = None) -> Workspace:
+    """The externals of an upstream tree, in the order of its build files.
+
+    ``further`` are the trees of repositories whose functions it calls, by name: what these declare is read as well.
+    ``InputError`` if the tree has no build file, or one that cannot be parsed.
+    """
+    reader = Reader(tree, wanted=_declares, further=further or {})
     tops = [name for name in _TOPS if (tree / name).is_file()]
     if not tops:
         raise InputError("this tree has no WORKSPACE", where=str(tree), hint="give the top of an unpacked source")
@@ -78,11 +96,17 @@ def read_workspace(tree: Path) -> Workspace:
         known = found.setdefault(_name(call), [])
         known += [file for file in files if file.sha256 not in {item.sha256 for item in known}]
         left += [Left(_name(call), reason, call.where) for reason in why]
+    unread: dict[str, tuple[str, ...]] = {}
     for name, origin in dict.fromkeys((call.name, call.origin) for call in reader.others):
-        left.append(Left(name, f"what this function of @{origin} declares is not read", f"@{origin}"))
+        if origin not in _OF_BAZEL:
+            left.append(Left(name, f"what this function of @{origin} declares is not read", f"@{origin}"))
+            unread[origin] = (*unread.get(origin, ()), name)
     hashes = {path: hashlib.sha256(content).hexdigest() for path, content in reader.read.items()}
     externals = [external for name, files in found.items() for external in _named(name, files)]
-    return Workspace(tuple(externals), tuple(dict.fromkeys(left)), hashes)
+    loaded = tuple(name for name in sorted(reader.loaded) if found.get(name))
+    told = {item.name: item.why for item in left}
+    wanting = {name: told[name] for name in sorted(reader.loaded) if not found.get(name) and name in told}
+    return Workspace(tuple(externals), tuple(dict.fromkeys(left)), hashes, unread, loaded, wanting)
 
 
 def version_of(tree: Path) -> str | None:
@@ -130,13 +154,19 @@ def _files(call: Call) -> tuple[list[Source], list[str]]:
         if urls is UNKNOWN or sha256 is UNKNOWN:
             why.append(f"{call.name} has arguments that only Bazel could tell")
         elif not isinstance(sha256, str) or not _HASH.match(sha256):
-            where = ", ".join(addresses) or call.arguments.get("remote", "no address")
+            where = ", ".join(addresses) or _revision(call.arguments)
             why.append(f"{call.name} pins no sha256: {where}")
         elif not (places := _places(addresses)):
             why.append(f"{call.name} names a package registry that has no client here")
         else:
             files.append(Source(file=_file(addresses), sha256=sha256, places=places))
     return files, why
+
+
+def _revision(arguments: Mapping[str, Any]) -> str:
+    """What a repository of git is taken from."""
+    of = [arguments.get(key) for key in ("remote", "commit", "tag", "branch")]
+    return " at ".join(word for word in of if isinstance(word, str)) or "no address"
 
 
 def _pairs(arguments: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
@@ -198,7 +228,7 @@ def _uri(address: str) -> str | None:
         return f"pypi:{release['name']}=={release['version']}" if release else None
     if match := _NPM.match(path):
         return f"npm:{match['name']}@{match['version']}"
-    return None if _MAVEN.match(path) else address
+    return None if _MAVEN.match(path) or _DEBIAN.match(path) else address
 
 
 def _file(addresses: list[str]) -> str:
