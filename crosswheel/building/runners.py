@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from crosswheel.building.job import Job, Settings
-from crosswheel.planning import arranging, steps
+from crosswheel.planning import arranging, cudnn, installing, steps
 from crosswheel.spec.catalog import Catalog
 
 Runner = Callable[[Any, Mapping[str, Path], Job], None]
@@ -41,6 +41,11 @@ def _getting(catalog: Catalog) -> dict[type[steps.Step], Runner]:
 
         run_root(step, inputs, job, archives=catalog.archives)
 
+    def install(step: installing.InstallStep, inputs: Mapping[str, Path], job: Job) -> None:
+        from crosswheel.building.debian.forced import run_install
+
+        run_install(step, inputs, job, archives=catalog.archives)
+
     def image(step: steps.ImageStep, inputs: Mapping[str, Path], job: Job) -> None:
         from crosswheel.building.sandbox.images import run_image
 
@@ -52,6 +57,7 @@ def _getting(catalog: Catalog) -> dict[type[steps.Step], Runner]:
         steps.LockStep: lock,
         steps.RootStep: root,
         steps.ImageStep: image,
+        installing.InstallStep: install,
     }
 
 
@@ -78,6 +84,11 @@ def _writing() -> dict[type[steps.Step], Runner]:
 
         run_arrange(step, inputs, job)
 
+    def lay_cudnn(step: cudnn.CudnnStep, inputs: Mapping[str, Path], job: Job) -> None:
+        from crosswheel.building.cudnn import run_cudnn
+
+        run_cudnn(step, inputs, job)
+
     def files(step: steps.FilesStep, inputs: Mapping[str, Path], job: Job) -> None:
         from crosswheel.building.runs import run_files
 
@@ -98,6 +109,7 @@ def _writing() -> dict[type[steps.Step], Runner]:
         steps.TreeStep: tree,
         steps.RepositoryCacheStep: cache,
         arranging.ArrangeStep: arrange,
+        cudnn.CudnnStep: lay_cudnn,
         steps.FilesStep: files,
         steps.WheelStep: wheel,
         steps.BundleStep: bundle,

@@ -180,6 +180,20 @@ def _data(deb: Path) -> Iterator[IO[bytes]]:
         raise FetchError("The package is damaged.", where=str(deb), why=_said([said]))
 
 
+# --- control ---------------------------------------------------------------------------------------------------------
+
+
+def control(deb: Path) -> str:
+    """The text of the package's ``control`` file: one paragraph, ending with a line break."""
+    with _member(deb, "control.tar") as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
+        for item in archive:
+            if item.name.removeprefix("./") == "control":
+                file = archive.extractfile(item)
+                assert file is not None
+                return file.read().decode(errors="replace").strip() + "\n"
+    raise FetchError("The package has no control file.", where=str(deb))
+
+
 # --- alternatives ----------------------------------------------------------------------------------------------------
 
 _INSTALL = re.compile(

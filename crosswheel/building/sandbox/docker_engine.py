@@ -216,6 +216,10 @@ class DockerSandbox:
             for container in self._api.containers(all=True, filters={"label": labels}):
                 self._remove(container["Id"])
 
+    def image_of(self, container: Container, log: Callable[[str], None], cancelled: threading.Event) -> str:
+        """The name of the image of a container's root, for a container of another kind than a step's."""
+        return self._prepare(container, log, cancelled)
+
     def _prepare(self, container: Container, log: Callable[[str], None], cancelled: threading.Event) -> str:
         with self._lock:  # two threads of this process connect once
             _ = self._info

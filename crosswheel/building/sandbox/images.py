@@ -30,18 +30,19 @@ def run_image(step: ImageStep, inputs: Mapping[str, Path], job: Job, *, host: st
     ``MachineError`` where Docker does not do it. The Dockerfile's ``RUN`` commands have the network: they install
     packages.
     """
-    api = _connect(host)
+    api = connect(host)
     labels = {KEY_LABEL: job.key, STORE_LABEL: store_label(job.settings.store)}
     image = _build(api, step, labels, job)
     try:
         with _container(api, image, labels) as container, docker_errors.translated("reading the image's files"):
-            _extract(api.export(container), job.out, job)
+            extract_image(api.export(container), job.out, job)
     finally:
         with docker_errors.translated("removing the image"):
             api.remove_image(image, force=True)
 
 
-def _connect(host: str | None) -> Any:
+def connect(host: str | None) -> Any:
+    """The engine's API."""
     from docker import APIClient
     from docker.utils import kwargs_from_env
 
@@ -100,7 +101,7 @@ def _container(api: Any, image: str, labels: Mapping[str, str]) -> Iterator[str]
             api.remove_container(made, force=True, v=True)
 
 
-def _extract(pieces: Iterator[bytes], out: Path, job: Job) -> None:
+def extract_image(pieces: Iterator[bytes], out: Path, job: Job) -> None:
     """Extracts the image's files, owned by the caller, and makes them fit to be a root."""
     from crosswheel.building.debian.finish import finish
     from crosswheel.building.debian.hygiene import merge_usr, tidy
