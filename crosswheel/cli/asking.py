@@ -35,6 +35,7 @@ PACKAGE_HELP = {
     "tool": "Choose a tool's version, such as --tool bazel=2.1.0. May be given several times.",
     "builder-from": "IMAGE@sha256:…: make the builder from this image (default: from Debian's packages alone).",
     "output": "What to build: wheel, or another output of the recipe, such as libc (default: the recipe's first).",
+    "apt-force": "Install CUDA's packages for the target in the builder, by dpkg --force-architecture.",
     "source": "NAME=PATH: take a source or an apt archive from a file or folder of yours. May be given several times.",
 }
 
@@ -64,6 +65,7 @@ def _options(
     source: Sequence[str] = (),
     builder_from: str | None = None,
     output: str | None = None,
+    apt_force: bool = False,
 ) -> Asked:
     """What every task that names a package takes. Raises ``InputError`` for options that contradict each other."""
     features: dict[str, bool] = {}
@@ -85,6 +87,7 @@ def _options(
         tools=dict(_pair(text, "--tool", "bazel=2.1.0") for text in tool),
         builder_from=builder_from,
         output=output,
+        apt_force=apt_force,
     )
     sources, mirrors = _local_sources(source)
     return Asked(request=request, sources=sources, mirrors=mirrors)

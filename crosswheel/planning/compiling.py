@@ -22,9 +22,10 @@ from crosswheel.planning.backends import (
 )
 from crosswheel.planning.cuda_steps import compilers, headers, laid_out
 from crosswheel.planning.fitting import NUMPY
+from crosswheel.planning.installing import forced_parts, with_installed
 from crosswheel.planning.render import renderer_of
 from crosswheel.planning.resolve import WHEEL, Resolution
-from crosswheel.planning.roots import builder_step, sysroot_step
+from crosswheel.planning.roots import builder_step, parts_step, sysroot_step
 from crosswheel.planning.sources import (
     LocalSource,
     external_tree,
@@ -36,7 +37,7 @@ from crosswheel.planning.sources import (
     unpacked,
     without_stand_ins,
 )
-from crosswheel.planning.steps import BundleStep, FilesStep, RenderedFile, RunStep, Step, TreeStep, WheelStep
+from crosswheel.planning.steps import BundleStep, FilesStep, RenderedFile, RootStep, RunStep, Step, TreeStep, WheelStep
 from crosswheel.planning.toolchains import (
     EXTERNALS,
     REQUIRES,
@@ -212,8 +213,14 @@ def _roots(resolution: Resolution, catalog: Catalog) -> dict[str, Step]:
     arch = resolution.target.arch
     # The headers of every Python's NumPy, so that all Pythons have one sysroot, and share what is compiled against it.
     numpy = resolution.release.needs.numpy is not None
+    builder = builder_step(catalog, resolution.toolchain.name, arch, resolution.builder_from, resolution.recipe)
+    if resolution.apt_force and resolution.cuda and isinstance(builder, RootStep):
+        toolkit = resolution.cuda.toolkit
+        parts = forced_parts(toolkit, arch, catalog.sysroot(resolution.toolchain.sysroot))
+        steps = [parts_step(part, f"{', '.join(part.packages)}, {part.arch}") for part in parts]
+        builder = with_installed(builder, steps, f"CUDA {toolkit.version}")
     return {
-        "builder": builder_step(catalog, resolution.toolchain.name, arch, resolution.builder_from, resolution.recipe),
+        "builder": builder,
         "sysroot": sysroot_step(
             catalog, resolution.sysroot.name, arch, resolution.recipe, numpy=numpy, toolchain=resolution.toolchain
         ),

@@ -7,7 +7,14 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from crosswheel.digest import Json
+from crosswheel.planning.cuda import CudaChoice
 from crosswheel.planning.steps import LockStep, RootStep, Step
+from crosswheel.planning.toolchains import HOST_ARCH
+from crosswheel.spec.base import Arch
+from crosswheel.spec.catalog import Catalog
+from crosswheel.spec.cuda import Part, Toolkit
+from crosswheel.spec.sysroots import Sysroot
+from crosswheel.spec.targets import Toolchain
 
 INSTALLER = ("apt", "coreutils", "dash", "diffutils", "dpkg", "grep", "libc-bin", "perl-base", "sed", "tar")
 """What a builder needs besides its compilers, so that packages can be installed in it."""
@@ -30,6 +37,31 @@ class InstallStep(Step):
 
     def fields(self) -> dict[str, Json]:
         return {"packages": list(self.packages), "architecture": self.architecture}
+
+
+def forced_parts(toolkit: Toolkit, arch: Arch, builder: Sysroot) -> tuple[Part, ...]:
+    """The parts of a toolkit that can be installed in a builder by force: packages for another architecture, from an
+    archive that the builder is not made of. A distribution's own packages would want the rest of it, too."""
+    own = {suite.archive for suite in builder.suites}
+    return tuple(
+        part
+        for part in (toolkit.target.get(arch, ()) if arch != HOST_ARCH else ())
+        if part.packages and part.arch != HOST_ARCH and own.isdisjoint(suite.archive for suite in part.suites)
+    )
+
+
+def not_forced(
+    gpu: CudaChoice | None, arch: Arch, catalog: Catalog, toolchain: Toolchain | None, image: str | None
+) -> list[str]:
+    """Why ``--apt-force`` does not go with a build."""
+    if image:
+        return ["--apt-force is for a builder made of packages; in an image (--builder-from) install them yourself"]
+    if gpu is None or toolchain is None:
+        return ["--apt-force installs CUDA's packages for the target, and this build is not for a GPU; add --cuda"]
+    if not forced_parts(gpu.toolkit, arch, catalog.sysroot(toolchain.sysroot)):
+        of = f"CUDA {gpu.toolkit.version} for {arch}"
+        return [f"--apt-force installs NVIDIA's packages for another architecture, and {of} is made of no such ones"]
+    return []
 
 
 def with_installed(builder: RootStep, parts: Sequence[RootStep], title: str) -> RootStep | InstallStep:

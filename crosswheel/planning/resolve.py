@@ -14,6 +14,7 @@ from packaging.version import InvalidVersion, Version
 from crosswheel.errors import InputError
 from crosswheel.planning import cuda
 from crosswheel.planning.fitting import NUMPY, Fit, distribution_numpy, fitting, misfit, nearest, own_numpys, serves
+from crosswheel.planning.installing import not_forced
 from crosswheel.spec.catalog import Catalog, unknown
 from crosswheel.spec.conditions import Circumstances, holds
 from crosswheel.spec.patches import Patch
@@ -32,7 +33,8 @@ AVX = "avx"
 class Request:
     """What the user typed. ``features`` maps a feature to on or off, ``tools`` a tool (``bazel``) to a version;
     ``system`` is a target's system by its name, ``capabilities`` are the GPUs to compile for;
-    ``builder_from`` is an image by digest, of which the builder is made instead of packages alone."""
+    ``builder_from`` is an image by digest, of which the builder is made instead of packages alone; ``apt_force``
+    installs CUDA's packages for the target in the builder, besides."""
 
     recipe: str
     target: str
@@ -45,6 +47,7 @@ class Request:
     tools: Mapping[str, str] = field(default_factory=dict)
     builder_from: str | None = None
     output: str | None = None
+    apt_force: bool = False
 
 
 WHEEL = "wheel"
@@ -77,6 +80,7 @@ class Resolution:
     numpy: Resolution | None
     chain: tuple[Chained, ...]
     patches: tuple[Patch, ...]
+    apt_force: bool = False
 
     @property
     def python(self) -> str:
@@ -127,6 +131,9 @@ def _resolve(request: Request, target: Target, catalog: Catalog) -> Resolution:
     numpy = numpy_for(chosen[0], target, chosen[1], request.cpu, catalog, request.builder_from) if chosen else None
     if request.builder_from and not _DIGEST.search(request.builder_from):
         reasons.append(f"--builder-from {request.builder_from} is no image by digest (IMAGE@sha256:…)")
+    if request.apt_force:
+        toolchain = catalog.toolchain(chosen[1].toolchain) if chosen else None
+        reasons += not_forced(gpu, target.arch, catalog, toolchain, request.builder_from)
     if reasons or chosen is None or cpu is None:
         raise _refused(request, recipe, target, reasons)
     release, system = chosen
@@ -146,6 +153,7 @@ def _resolve(request: Request, target: Target, catalog: Catalog) -> Resolution:
         numpy=numpy,
         chain=_chain(request, release, target, system, catalog),
         patches=(),
+        apt_force=request.apt_force,
     )
     return _with_patches(resolution, catalog)
 
