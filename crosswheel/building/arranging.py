@@ -31,6 +31,7 @@ def run_arrange(step: ArrangeStep, inputs: Mapping[str, Path], job: Job) -> None
         if job.cancelled.is_set():
             raise Cancelled
     _write(step.files, job.out)
+    _make_executable(job.out)
     for made in _link_libraries(job.out):
         job.log(f"{made}: a link that the packages lack")
     wrong += _judge(step, job.out)
@@ -83,6 +84,16 @@ def _write(files: Mapping[str, RenderedFile], out: Path) -> None:
         path.chmod(0o755 if file.executable else 0o644)
 
 
+def _make_executable(out: Path) -> None:
+    """What is a program by its place and its contents may be run: members of wheels come without that bit."""
+    for path in out.rglob("bin/*"):
+        if path.is_file() and not path.is_symlink():
+            with path.open("rb") as stream:
+                program = stream.read(len(MAGIC)) == MAGIC
+            if program:
+                path.chmod(0o755)
+
+
 # --- links of libraries ----------------------------------------------------------------------------------------------
 
 
@@ -91,7 +102,7 @@ def _link_libraries(out: Path) -> Iterator[str]:
     for path in sorted(out.rglob("lib*.so*")):
         if path.is_symlink() or not path.is_file():
             continue
-        facts = _elf(path)
+        facts = library_facts(path)
         if facts is None:
             continue
         stub = path.parent.name == STUBS
@@ -113,7 +124,7 @@ def _link_libraries(out: Path) -> Iterator[str]:
             yield link.relative_to(out).as_posix()
 
 
-def _elf(path: Path) -> ElfFacts | None:
+def library_facts(path: Path) -> ElfFacts | None:
     """The facts of a shared library; None for a linker script or a file that is none."""
     with path.open("rb") as stream:
         if stream.read(len(MAGIC)) != MAGIC:

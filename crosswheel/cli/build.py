@@ -16,6 +16,7 @@ from crosswheel.cli.asking import Asked, package_task
 from crosswheel.cli.settings import DATA, read_settings
 from crosswheel.errors import InputError
 from crosswheel.planning.archives import refuse_unused
+from crosswheel.planning.cudnn import lacking
 from crosswheel.planning.fitting import unknown_externals
 from crosswheel.planning.plan import Plan, plan
 from crosswheel.planning.resolve import WHEEL, resolve
@@ -76,7 +77,7 @@ def build(
     )
     catalog = Catalog(DATA)
     planned = make_plan(catalog, asked)
-    if error := _unknown_externals(planned, catalog):
+    if error := _unbuildable(planned, catalog):
         raise error
     if with_dependencies and planned.resolution.output != WHEEL:
         what = f"{planned.resolution.output} of {planned.resolution.recipe.name} is no wheel, and requires none"
@@ -106,9 +107,10 @@ def make_plan(catalog: Catalog, asked: Asked) -> Plan:
     return planned
 
 
-def _unknown_externals(planned: Plan, catalog: Catalog) -> InputError | None:
+def _unbuildable(planned: Plan, catalog: Catalog) -> InputError | None:
+    """The error for what can be planned and not built; told before anything runs."""
     chosen = planned.resolution
-    return unknown_externals(chosen.recipe.name, chosen.release, chosen.target, catalog)
+    return unknown_externals(chosen.recipe.name, chosen.release, chosen.target, catalog) or lacking(planned.steps)
 
 
 def execute_all(goals: Sequence[Step], catalog: Catalog, store: Store, settings: Settings, *, quiet: bool) -> Result:
@@ -197,7 +199,7 @@ def plan_task(_context: Context, asked: Asked, json: bool = False) -> None:
         print_json(plan_json(planned, store))
     else:
         _show_plan(planned, store)
-        if error := _unknown_externals(planned, catalog):
+        if error := _unbuildable(planned, catalog):
             print(f"{error.what}: {error.why}.")
 
 

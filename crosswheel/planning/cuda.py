@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from packaging.specifiers import SpecifierSet
 
+from crosswheel.planning.toolchains import HOST_ARCH
 from crosswheel.spec.catalog import Catalog
 from crosswheel.spec.cuda import Cudnn, Toolkit
 from crosswheel.spec.targets import System, SystemCuda, Target, Toolchain
@@ -72,8 +73,9 @@ def _toolkit(
         reasons.append(f"there is no CUDA {version!r} here; there is: {_listed(catalog.cuda_versions)}")
         return None
     toolkit = catalog.cuda(version)
-    if target.arch not in toolkit.target:
-        arches = _listed(sorted(toolkit.target)) or "no architecture"
+    # A build for x86_64 links what the builder itself does.
+    if target.arch not in (HOST_ARCH, *toolkit.target):
+        arches = _listed(sorted((HOST_ARCH, *toolkit.target)))
         reasons.append(f"CUDA {version} is there for {arches}, and {target.name} is {target.arch}")
     if not SpecifierSet(toolkit.gcc).contains(toolchain.gcc):
         reasons.append(

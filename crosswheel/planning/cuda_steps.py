@@ -9,10 +9,11 @@ from packaging.specifiers import SpecifierSet
 
 from crosswheel.planning.arranging import ArrangeStep, Placing
 from crosswheel.planning.cuda import CudaChoice
+from crosswheel.planning.cudnn import HOST_CUDNN, TARGET_CUDNN, CudnnStep, cudnn_step
 from crosswheel.planning.render import Renderer
 from crosswheel.planning.roots import parts_step
-from crosswheel.planning.sources import LocalSource, members_step, unpacked
-from crosswheel.planning.steps import LocalStep, RenderedFile, Step, TreeStep
+from crosswheel.planning.sources import LocalSource, fetch_step, members_step, unpacked
+from crosswheel.planning.steps import LocalStep, RenderedFile, Step
 from crosswheel.planning.toolchains import HOST_ARCH
 from crosswheel.planning.wrappers import Cuda
 from crosswheel.spec.base import Arch
@@ -31,10 +32,6 @@ HEADERS = "cuda/include"
 
 _EMPTY_ARCHIVE = "!<arch>\n"
 """A static library without members (ar(5))."""
-
-TARGET_CUDNN = "cudnn"
-HOST_CUDNN = "host-cudnn"
-"""The names under which ``--source NAME=PATH`` gives the target's cuDNN, and the builder's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +54,7 @@ def laid_out(
     found = {"cuda": Laid(step=_toolkit(choice, arch, catalog, renderer), place=TOOLKIT)}
     if choice.cudnn:
         for role, side, machine in ((TARGET_CUDNN, "target", arch), (HOST_CUDNN, "host", HOST_ARCH)):
-            step = _cudnn(choice.cudnn, machine, side, role, catalog, given)
+            step = _cudnn(choice.cudnn, machine, role, catalog, given)
             found[role] = Laid(step=step, place=f"{CUDNN}/{side}")
     return found
 
@@ -88,32 +85,19 @@ def _toolkit(choice: CudaChoice, arch: Arch, catalog: Catalog, renderer: Rendere
             f"targets/{target_dir(arch)}": arch,
         },
         files=files,
-        expected=("bin/nvcc", *toolkit.expected),
+        expected=("bin/nvcc", *(path.replace("{target}", target_dir(arch)) for path in toolkit.expected)),
     )
 
 
-def _cudnn(
-    cudnn: Cudnn, arch: Arch, side: str, role: str, catalog: Catalog, given: Mapping[str, LocalSource]
-) -> ArrangeStep:
-    major = cudnn.version.partition(".")[0]
-    name = f"lay out cuDNN {cudnn.version} of the {side}"
-    if role in given:
-        local = given[role]
-        taken: Step = LocalStep(name=f"take {role}", path=local.path, sha256=local.sha256, folder=local.folder)
-        if not local.folder:
-            taken = TreeStep(name=f"unpack {role}", inputs={"archive": taken})
-        inputs: Mapping[str, Step] = {role: taken}
-        placings: tuple[Placing, ...] = ()
-    else:
-        inputs, placings = _parts(cudnn.parts.get(arch, ()), catalog, f"cuDNN {cudnn.version}")
-    return ArrangeStep(
-        name=name,
-        inputs=inputs,
-        placings=placings,
-        arches={"lib": arch},
-        files={"lib64": RenderedFile(text="lib", link=True)},
-        expected=("include/cudnn.h", "lib/libcudnn.so", f"lib/libcudnn.so.{major}"),
+def _cudnn(cudnn: Cudnn, arch: Arch, source: str, catalog: Catalog, given: Mapping[str, LocalSource]) -> CudnnStep:
+    """cuDNN as the user gave it, else as its parts bring it."""
+    inputs: dict[str, Step] = dict(
+        _part(part, catalog, f"cuDNN {cudnn.version}") for part in cudnn.parts.get(arch, ())
     )
+    if source in given:
+        local = given[source]
+        inputs = {source: LocalStep(name=f"take {source}", path=local.path, sha256=local.sha256, folder=local.folder)}
+    return cudnn_step(cudnn.version, arch, source, inputs)
 
 
 def _parts(parts: tuple[Part, ...], catalog: Catalog, title: str) -> tuple[dict[str, Step], tuple[Placing, ...]]:
@@ -129,9 +113,11 @@ def _parts(parts: tuple[Part, ...], catalog: Catalog, title: str) -> tuple[dict[
 
 def _part(part: Part, catalog: Catalog, title: str) -> tuple[str, Step]:
     wheel = part.wheel
+    if part.file:
+        return part.file.file, fetch_step(part.file)
     if wheel is None:
-        role = f"{part.arch} {' '.join(part.packages)}"
-        return role, parts_step(part, f"{title}: {', '.join(part.packages)}, {part.arch}")
+        more = f" and {len(part.packages) - 1} more" if len(part.packages) > 1 else ""
+        return f"{part.arch} {' '.join(part.packages)}", parts_step(part, f"{title}: {part.packages[0]}{more}")
     if isinstance(wheel, WheelPart):
         return wheel.file, members_step(wheel, wheel.record, wheel.members)
     return wheel.file, unpacked(wheel)

@@ -48,7 +48,7 @@ class Part(Model):
     @model_validator(mode="after")
     def _from_one_place(self) -> Part:
         if [bool(self.packages), self.wheel is not None, self.file is not None].count(True) != 1:
-            raise ValueError("a part comes from `packages`, from a `wheel` or from a `file`, and from one of them alone")
+            raise ValueError("a part comes from `packages`, a `wheel` or a `file`, and from one of them alone")
         if not (bool(self.packages) == bool(self.suites) == bool(self.snapshot)):
             raise ValueError("`packages`, `suites` and `snapshot` go together")
         return self
@@ -72,10 +72,10 @@ class Toolkit(Model):
 
     ``host`` is what runs in the builder and what is linked there; ``target`` the libraries and headers for an
     architecture of boards. Both are laid out as NVIDIA does: ``bin``, ``nvvm``, ``targets/<arch>-linux/{include,lib}``.
-    An architecture that is not there cannot be built for here. ``expected`` are paths that must be there when it is laid
-    out, ``{target}`` the folder of the target's architecture below ``targets``; ``headers`` stand in for headers of C
-    libraries that are newer than nvcc. ``empty`` are static libraries that build tools always name, and that the parts
-    lack: they are made without members.
+    An architecture that is not there cannot be built for here. ``expected`` are paths that must be there when it is
+    laid out, ``{target}`` the folder of the target's architecture below ``targets``; ``headers`` stand in for headers
+    of C libraries that are newer than nvcc. ``empty`` are static libraries that build tools always name, and that the
+    parts lack: they are made without members.
     """
 
     version: VersionText
