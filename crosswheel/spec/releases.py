@@ -14,7 +14,10 @@ from crosswheel.spec.sources import External, OwnSource, Requirement, Source
 class Configure(Model):
     """What answers a release's ``configure``: ``command`` is run with ``answers`` in its environment and nothing to
     read; ``features`` are answers where a feature is on. ``{python}`` stands for the builder's Python, ``{toolchain}``
-    for the folder of the rendered files."""
+    for the folder of the rendered files. In a build for a GPU ``{cuda}`` stands for the toolkit's folder,
+    ``{cuda_target}`` for the target's folder in it, ``{cuda_version}`` for its version (``10.2``), ``{cudnn}`` for the
+    folder of the target's cuDNN, ``{cudnn_version}`` for its major version, ``{capabilities}`` for the GPUs
+    (``5.3,6.2``)."""
 
     command: tuple[str, ...]
     answers: dict[str, str] = {}

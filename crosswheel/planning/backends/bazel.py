@@ -71,7 +71,7 @@ def compilation(
         },
         home={".bazelrc": RenderedFile(text=bazelrc)},
         # Bazel refuses to run without a user name; the container's user has no entry in /etc/passwd.
-        env={"USER": "crosswheel", **_answers(resolution, build, python, toolchain)},
+        env={"USER": "crosswheel", **_answers(resolution, build, python, toolchain, values["cuda"])},
         sized_files={_SIZED: "".join(f"build {flag}\n" for flag in tool.sized)},
         path=(f"{TOOLS}/bazel", f"{toolchain}/host/path"),
         caches={"bazel": DISK_CACHE} if disk_cache else {},
@@ -118,7 +118,9 @@ def _flags(resolution: Resolution, tool: BazelTool, build: BazelBuild, *, disk_c
     return [*tool.flags, *native, *build.flags, *chosen, *caches]
 
 
-def _answers(resolution: Resolution, build: BazelBuild, python: str, toolchain: str) -> dict[str, str]:
+def _answers(
+    resolution: Resolution, build: BazelBuild, python: str, toolchain: str, cuda: Cuda | None
+) -> dict[str, str]:
     """The environment in which ``configure`` asks nothing."""
     if build.configure is None:
         return {}
@@ -126,8 +128,25 @@ def _answers(resolution: Resolution, build: BazelBuild, python: str, toolchain: 
     for name, more in build.configure.features.items():
         if name in resolution.features:
             answers |= more
-    words = {"{python}": python, "{toolchain}": toolchain}
+    words = {"{python}": python, "{toolchain}": toolchain, **_cuda_words(resolution, cuda)}
     return {name: filled(value, words) for name, value in answers.items()}
+
+
+def _cuda_words(resolution: Resolution, cuda: Cuda | None) -> dict[str, str]:
+    """What the placeholders of CUDA stand for, in a build for a GPU."""
+    choice = resolution.cuda
+    if choice is None or cuda is None:
+        return {}
+    cudnn = choice.cudnn
+    return {
+        "{cuda}": cuda.root,
+        "{cuda_target}": f"{cuda.root}/targets/{cuda.target_dir}",
+        "{cuda_version}": choice.toolkit.version,
+        "{cudnn}": cuda.folders[-1] if cudnn else "",
+        # the part of the version that is in the libraries' names
+        "{cudnn_version}": cudnn.version.partition(".")[0] if cudnn else "",
+        "{capabilities}": ",".join(choice.capabilities),
+    }
 
 
 def _commands(resolution: Resolution, build: BazelBuild, python: str) -> tuple[tuple[str, ...], ...]:
