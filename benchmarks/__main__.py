@@ -27,6 +27,7 @@ MEASUREMENTS = {
     "plan": "plans of everything that resolves",
     "fetches": "externals, fetched at once against one by one",
     "sysroot": "a sysroot, cold against mmdebstrap and from the store",
+    "headers": "headers of CPython's own source, of four versions",
     "overhead": "a build of dm-tree against the bare Bazel command",
     "wrappers": "what a call of a compiler's wrapper costs",
     "emulated": "cross against emulated compilation",

@@ -69,6 +69,14 @@ _PATTERNS = (
     _MEMORY,
     _NO_SPACE,
     _pattern(
+        r"^config\.site (has no answer|wants an interpreter|wants another source): ",
+        "CPython's configure was not begun: it would stop, or find out something that is not so.",
+        "An answer goes into a file of sysroots/config.site, and its key into `hard` of sysroots/pythons.toml; an "
+        "interpreter is among the packages of the toolchain; a source is that of the series that is asked for.",
+        before=0,
+        after=3,
+    ),
+    _pattern(
         r"undeclared inclusion\(s\) in rule",
         "Bazel does not know the folder of a header that the compiler used.",
         "Add it to the toolchain's cxx_builtin_include_directories, or the missing dependency to the BUILD file. With "

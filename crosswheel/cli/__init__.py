@@ -6,6 +6,7 @@ from invoke.collection import Collection
 
 from crosswheel.cli import build as _build
 from crosswheel.cli import doctor as _doctor
+from crosswheel.cli import headers as _headers
 from crosswheel.cli import inspect as _inspect
 from crosswheel.cli import mirroring as _mirroring
 from crosswheel.cli import project as _project
@@ -30,6 +31,7 @@ ns = Collection(
     _upkeep.clean,
     _upkeep.sysroot,
     _upkeep.toolchain,
+    _headers.headers,
     _upkeep.patches,
     _upkeep.status,
     _recipes.recipe,

@@ -142,9 +142,7 @@ def _local_sources(given: Iterable[str]) -> tuple[dict[str, LocalSource], dict[s
     for text in given:
         name, value = _pair(text, "--source", "dm-tree=../dm-tree")
         value, named, wanted = value.partition(_NAMED)
-        path = Path(value).expanduser().absolute()
-        if not path.exists():
-            raise InputError("this file or folder does not exist", where=f"--source {text}", why=str(path))
+        path = _existing(value, f"--source {text}")
         if path.is_dir() and not named and name in Catalog(DATA).archives:
             mirrors[name] = str(path)
             continue
@@ -155,6 +153,20 @@ def _local_sources(given: Iterable[str]) -> tuple[dict[str, LocalSource], dict[s
             )
         sources[name] = LocalSource(path=str(path), sha256=sha256, folder=path.is_dir(), named=bool(named))
     return sources, mirrors
+
+
+def local_source(value: str, where: str) -> LocalSource:
+    """A file or a folder of the user's, hashed. ``InputError`` where it does not exist."""
+    path = _existing(value, where)
+    folder = path.is_dir()
+    return LocalSource(path=str(path), sha256=sha256_tree(path) if folder else sha256_file(path), folder=folder)
+
+
+def _existing(value: str, where: str) -> Path:
+    path = Path(value).expanduser().absolute()
+    if not path.exists():
+        raise InputError("this file or folder does not exist", where=where, why=str(path))
+    return path
 
 
 def _pair(text: str, option: str, example: str) -> tuple[str, str]:

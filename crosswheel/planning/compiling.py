@@ -22,6 +22,7 @@ from crosswheel.planning.backends import (
 )
 from crosswheel.planning.cuda_steps import compilers, headers, laid_out
 from crosswheel.planning.fitting import NUMPY
+from crosswheel.planning.headers import headers_step
 from crosswheel.planning.installing import forced_parts, with_installed
 from crosswheel.planning.render import renderer_of
 from crosswheel.planning.resolve import WHEEL, Resolution
@@ -40,6 +41,7 @@ from crosswheel.planning.sources import (
 from crosswheel.planning.steps import BundleStep, FilesStep, RenderedFile, RootStep, RunStep, Step, TreeStep, WheelStep
 from crosswheel.planning.toolchains import (
     EXTERNALS,
+    PYTHON_HEADERS,
     REQUIRES,
     SYSROOT,
     TOOLCHAIN,
@@ -135,7 +137,8 @@ def compile_step(
     release = resolution.release
     arch = resolution.target.arch
     gpu = compilers(resolution.cuda, arch, resolution.sysroot, TOOLCHAIN) if resolution.cuda else None
-    values = values_of(resolution.system, resolution.toolchain, resolution.cpu, arch, Paths(), gpu)
+    paths = Paths(python=PYTHON_HEADERS if resolution.sysroot.pythons[resolution.python].cpython else "")
+    values = values_of(resolution.system, resolution.toolchain, resolution.cpu, arch, paths, gpu)
     external_paths = {external.name: f"{EXTERNALS}/{external.name}" for external in release.externals}
     compilation = _BACKENDS[release.backend](
         without_stand_ins(resolution, catalog), renderer, values, external_paths
@@ -197,6 +200,11 @@ def _needed(resolution: Resolution, catalog: Catalog) -> dict[str, tuple[Step, s
     if resolution.numpy:
         numpy = built_numpy(resolution.numpy, catalog)
         found["numpy"] = (TreeStep(name="unpack NumPy", inputs={"archive": numpy}), f"{REQUIRES}/{NUMPY}")
+    own = resolution.sysroot.pythons[resolution.python].cpython
+    if own:
+        arch, system = resolution.target.arch, resolution.system
+        step = headers_step(catalog, catalog.cpython(own), arch, system.sysroot, system.toolchain)
+        found["python headers"] = (step, PYTHON_HEADERS)
     for item in chained(resolution, catalog):
         found[item.role] = (item.step, item.place)
     for required in requirements(resolution):

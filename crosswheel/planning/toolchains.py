@@ -17,6 +17,7 @@ TOOLCHAIN = "/toolchain"
 BUILD = "/build"
 EXTERNALS = "/externals"
 REQUIRES = "/requires"
+PYTHON_HEADERS = "/python-headers"
 
 HOST_ARCH: Arch = "x86_64"
 """The architecture of the builders."""
@@ -35,10 +36,12 @@ _TOOLS = ("ar", "as", "ld", "nm", "objcopy", "objdump", "ranlib", "readelf", "st
 
 @dataclass(frozen=True, kw_only=True)
 class Paths:
-    """Where the sysroot and the rendered files are seen by the build."""
+    """Where the sysroot and the rendered files are seen by the build. ``python`` is a root of its own with the headers
+    of the target's Python, where they are not in the sysroot."""
 
     sysroot: str = SYSROOT
     toolchain: str = TOOLCHAIN
+    python: str = ""
 
 
 def triplet(arch: Arch) -> str:
@@ -62,10 +65,24 @@ def values_of(
         "cpu_flags": list(cpu.flags),
         "cuda": cuda,
         "sysroot": paths.sysroot,
+        "python_root": paths.python or paths.sysroot,
+        "python_described": _described(system.python, triplet(arch), upstream=bool(paths.python)),
         "toolchain": paths.toolchain,
         # No path of the build is to reach the wheel, by __FILE__ or by debug information.
-        "prefix_map": [(BUILD, "."), (EXTERNALS, "external"), (REQUIRES, "requires"), (paths.sysroot, "")],
+        "prefix_map": [(BUILD, "."), (EXTERNALS, "external"), (REQUIRES, "requires"), (paths.sysroot, "")]
+        + ([(paths.python, "")] if paths.python else []),
     }
+
+
+def _described(python: str, host: str, *, upstream: bool) -> str:
+    """The module in which a Python says how it was built, as Debian calls it, or as ``upstream`` does: ``sysconfig.py``
+    of 3.5 has no machine in the name, that of 3.6 on has the ABI's letter as well."""
+    if not upstream:
+        return f"_sysconfigdata__{host}"
+    minor = int(python.partition(".")[2])
+    if python.startswith("2.") or minor < 6:
+        return "_sysconfigdata"
+    return f"_sysconfigdata_{'m' if minor < 8 else ''}_linux_{host}"
 
 
 def toolchain_files(renderer: Renderer, values: Mapping[str, Any]) -> dict[str, RenderedFile]:
@@ -168,7 +185,7 @@ def bazel_files(
         text=renderer.render("externals/WORKSPACE.j2", {"name": "python_headers"})
     )
     files[f"{headers}/include"] = RenderedFile(
-        text=f"{values['sysroot']}/usr/include/python{values['python']}", link=True
+        text=f"{values['python_root']}/usr/include/python{values['python']}", link=True
     )
     for repository in repositories:
         for template in renderer.catalog.template_files(f"repositories/{repository}"):
@@ -183,6 +200,8 @@ def _target_side(values: Mapping[str, Any]) -> dict[str, Any]:
         f"{values['sysroot']}/usr/local/include",
         f"{values['gcc_lib']}/include",
     ]
+    if values["python_root"] != values["sysroot"]:
+        headers.append(f"{values['python_root']}/usr/include")
     cuda: Cuda | None = values["cuda"]
     return {
         "name": "target",

@@ -113,6 +113,7 @@ def target_wrapper(values: Mapping[str, Any], name: str, driver: str) -> Wrapper
         f"{sysroot}/usr/local/include",
         f"{sysroot}/usr/include/{triplet}",
         f"{sysroot}/usr/include",
+        *((f"{values['python_root']}/usr/include",) if values["python_root"] != sysroot else ()),
     )
     cpu = tuple(values["cpu_flags"])
     return Wrapper(

@@ -16,6 +16,7 @@ from crosswheel.errors import DataError, InputError
 from crosswheel.spec.base import Arch, Model
 from crosswheel.spec.cuda import Cudnn, Toolkit
 from crosswheel.spec.patches import Series
+from crosswheel.spec.pythons import CPython, Pythons, answers_in
 from crosswheel.spec.recipes import Recipe
 from crosswheel.spec.releases import Release
 from crosswheel.spec.sources import External, Externals, OwnSource, Place, Replacement, Replacements
@@ -27,6 +28,9 @@ M = TypeVar("M", bound=Model)
 
 _NO_RELEASES = ("recipe", "replacements")
 """The files of a recipe's folder that are no release."""
+
+_NO_SYSROOTS = ("archives", "pythons")
+"""The files of ``sysroots`` that are no sysroot."""
 
 
 def unknown(kind: str, name: str, known: Iterable[str], *, list_command: str) -> InputError:
@@ -202,7 +206,7 @@ class Catalog:
 
     @cached_property
     def sysroot_names(self) -> tuple[str, ...]:
-        return tuple(name for name in _stems(self.root / "sysroots") if name != "archives")
+        return tuple(name for name in _stems(self.root / "sysroots") if name not in _NO_SYSROOTS)
 
     def sysroot(self, name: str) -> Sysroot:
         return self._named(Sysroot, "sysroot", name, self.root / "sysroots", self.sysroot_names)
@@ -210,6 +214,29 @@ class Catalog:
     @cached_property
     def archives(self) -> dict[str, Archive]:
         return {item.name: item for item in self._tables(Archive, "archive", self.root / "sysroots/archives.toml")}
+
+    @property
+    def pythons(self) -> Pythons:
+        """CPython's own sources, and what its configure is to be told."""
+        return self._load(Pythons, self.root / "sysroots" / "pythons.toml")
+
+    def cpython(self, wanted: str) -> CPython:
+        """A CPython by its version, or by its series (``3.9``)."""
+        found = {item.version: item for item in self.pythons.cpythons}
+        found = {**{item.series: item for item in reversed(found.values())}, **found}
+        if wanted not in found:
+            raise unknown("source of CPython", wanted, found, list_command="./x --help headers")
+        return found[wanted]
+
+    def site_answers(self, file: str) -> dict[str, str]:
+        """The answers of a file of ``sysroots/config.site``."""
+        path = self.root / "sysroots" / "config.site" / file
+        if not path.is_file():
+            raise DataError("this file does not exist", where=str(path), hint="sysroots/pythons.toml names it")
+        try:
+            return answers_in(self._text(path))
+        except ValueError as error:
+            raise DataError("configure would not read this as it is meant", where=str(path), why=str(error)) from error
 
     def lock_path(self, lock: str) -> Path:
         """Where a pinned lock lies: ``sysroots/locks/<name>.json``."""

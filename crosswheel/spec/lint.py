@@ -10,6 +10,7 @@ from packaging.specifiers import SpecifierSet
 
 from crosswheel.errors import DataError
 from crosswheel.spec.catalog import Catalog
+from crosswheel.spec.config_site import problems as problems_of_pythons
 from crosswheel.spec.recipes import Recipe
 from crosswheel.spec.releases import BazelBuild, Release
 from crosswheel.spec.sources import Externals, Replacements
@@ -35,6 +36,7 @@ def lint(catalog: Catalog) -> list[Problem]:
         _toolchains,
         _targets,
         _sysroots,
+        _pythons,
         _patches,
     )
     for section in sections:
@@ -316,6 +318,10 @@ def _sysroots(catalog: Catalog) -> Iterator[Problem]:
             if suite.archive not in catalog.archives:
                 what = f"sysroots/archives.toml has no archive {suite.archive!r}"
                 yield Problem(where=_at(catalog, path, "suites", number), what=what)
+
+
+def _pythons(catalog: Catalog) -> Iterator[Problem]:
+    yield from (Problem(where=where, what=what) for where, what in problems_of_pythons(catalog))
 
 
 def _patches(catalog: Catalog) -> Iterator[Problem]:

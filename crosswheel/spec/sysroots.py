@@ -98,13 +98,21 @@ class Floors(Model):
 class PythonPackages(Model):
     """The packages of one Python of a distribution: its headers (``development``), itself (``runtime``), and its NumPy,
     if the distribution has one: the package, its version, and the folder with NumPy's headers in the root. Where the
-    version is not told, it is taken to serve every release."""
+    version is not told, it is taken to serve every release. Instead of packages with headers, ``cpython`` is the
+    version of CPython of whose own source they are made (``sysroots/pythons.toml``)."""
 
-    development: tuple[str, ...] = Field(min_length=1)
+    development: tuple[str, ...] = ()
+    cpython: VersionText | None = None
     runtime: tuple[str, ...] = Field(min_length=1)
     numpy: str | None = None
     numpy_version: VersionText | None = None
     numpy_include: str = ""
+
+    @model_validator(mode="after")
+    def _one_kind_of_headers(self) -> PythonPackages:
+        if bool(self.development) == (self.cpython is not None):
+            raise ValueError("a Python has either `development` packages or a `cpython`, of which its headers are made")
+        return self
 
 
 class Sysroot(Model):

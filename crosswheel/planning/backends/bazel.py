@@ -91,7 +91,7 @@ def _python_links(
     if resolution.numpy:
         numpy = f"{REQUIRES}/{NUMPY}/numpy/core/include"
     links = {
-        "python_include": f"{sysroot}/usr/include/python{python}",
+        "python_include": f"{values['python_root']}/usr/include/python{python}",
         "numpy_include/numpy": f"{numpy}/numpy",
     }
     folder = f"repositories/{PYTHON_REPOSITORY}"
