@@ -79,6 +79,7 @@ def build(
     planned = make_plan(catalog, asked)
     if error := _unbuildable(planned, catalog):
         raise error
+    _warn(planned)
     if with_dependencies and planned.resolution.output != WHEEL:
         what = f"{planned.resolution.output} of {planned.resolution.recipe.name} is no wheel, and requires none"
         raise InputError(what, where="--with-dependencies", hint="leave it out, or build a wheel: --output wheel")
@@ -105,6 +106,11 @@ def make_plan(catalog: Catalog, asked: Asked) -> Plan:
     planned = plan(resolution, catalog, rules=RULES, bundle_rules=BUNDLE_RULES, sources=asked.sources)
     refuse_unused(planned.steps, asked.mirrors)
     return planned
+
+
+def _warn(planned: Plan) -> None:
+    for text in planned.resolution.warnings:
+        print(f"warning: {text}", file=sys.stderr)
 
 
 def _unbuildable(planned: Plan, catalog: Catalog) -> InputError | None:
@@ -199,6 +205,7 @@ def plan_task(_context: Context, asked: Asked, json: bool = False) -> None:
         print_json(plan_json(planned, store))
     else:
         _show_plan(planned, store)
+        _warn(planned)
         if error := _unbuildable(planned, catalog):
             print(f"{error.what}: {error.why}.")
 
@@ -220,6 +227,7 @@ def plan_json(planned: Plan, store: Store) -> dict[str, object]:
         "features": sorted(chosen.features),
         "bazel": chosen.bazel.version if chosen.bazel else None,
         "patches": [patch.file for patch in chosen.patches],
+        "warnings": list(chosen.warnings),
         "output": chosen.output,
         "wheel_tag": chosen.wheel_tag if chosen.output == WHEEL else None,
         "steps": [

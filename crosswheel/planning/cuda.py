@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from packaging.specifiers import SpecifierSet
 
 from crosswheel.planning.toolchains import HOST_ARCH
+from crosswheel.spec.base import Arch
 from crosswheel.spec.catalog import Catalog
 from crosswheel.spec.cuda import Cudnn, Toolkit
 from crosswheel.spec.targets import System, SystemCuda, Target, Toolchain
@@ -123,6 +124,16 @@ def _cudnn(
         reasons.append(f"cuDNN {version} is for CUDA {cudnn.cuda}, not {toolkit.version}; choose one by --tool cudnn=")
         return None
     return cudnn
+
+
+def warnings(choice: CudaChoice | None, arch: Arch, *, avx: bool | None) -> tuple[str, ...]:
+    """What the user should know of a build that nothing forbids; ``avx`` is what they asked for, if anything."""
+    if choice is None or choice.cudnn is None or arch != HOST_ARCH or avx is not False:
+        return ()
+    return (
+        f"--no-avx holds for what is compiled here, and not for cuDNN {choice.cudnn.version}, which uses AVX on x86_64: "
+        "the wheel will not run with it on a processor without AVX",
+    )
 
 
 def _listed(names: Sequence[str]) -> str:

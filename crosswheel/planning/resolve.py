@@ -62,7 +62,7 @@ class Resolution:
     """What will be built, for what, with what. ``patches`` are in the order of the series. ``output`` is the wheel, or
     one of the recipe's other outputs. ``cuda`` is what it is built with where it is for a GPU. ``chain`` are other
     recipes' releases that are built before. ``numpy`` is the NumPy that is built with it, because the release needs one
-    and the target's distribution has none for this Python.
+    and the target's distribution has none for this Python. ``warnings`` are sentences for the user.
     """
 
     recipe: Recipe
@@ -81,6 +81,7 @@ class Resolution:
     chain: tuple[Chained, ...]
     patches: tuple[Patch, ...]
     apt_force: bool = False
+    warnings: tuple[str, ...] = ()
 
     @property
     def python(self) -> str:
@@ -154,6 +155,7 @@ def _resolve(request: Request, target: Target, catalog: Catalog) -> Resolution:
         chain=_chain(request, release, target, system, catalog),
         patches=(),
         apt_force=request.apt_force,
+        warnings=cuda.warnings(gpu, target.arch, avx=request.features.get(AVX)),
     )
     return _with_patches(resolution, catalog)
 
