@@ -91,6 +91,7 @@ def run_proof(step: ProofStep, inputs: Mapping[str, Path], job: Job, *, sandbox:
         job=job,
         sandbox=sandbox,
         built_here=step.built_here,
+        elsewhere=step.elsewhere,
     )
     proof.write(job.out / "proof.json")
     for line in proof_lines(proof):
@@ -105,9 +106,7 @@ def _trial(step: ProofStep, inputs: Mapping[str, Path]) -> Trial | None:
         tests=step.tests,
         timeout=step.timeout,
         source=inputs["source"],
-        wheels={
-            role.removeprefix(CHECK_WHEEL): path for role, path in inputs.items() if role.startswith(CHECK_WHEEL)
-        },
+        wheels={role.removeprefix(CHECK_WHEEL): path for role, path in inputs.items() if role.startswith(CHECK_WHEEL)},
         install=step.install,
     )
 
@@ -121,6 +120,7 @@ def verify_wheel(
     job: Job,
     sandbox: Sandbox | None,
     built_here: bool = False,
+    elsewhere: Mapping[str, str] | None = None,
 ) -> Proof:
     """The proof of any wheel.
 
@@ -142,6 +142,7 @@ def verify_wheel(
         check=None if trial is None else trial.spec,
         run=None if target is None or sandbox is None else run,
         built_here=built_here,
+        elsewhere=elsewhere,
     )
 
 
@@ -262,6 +263,7 @@ class _EmulatedTarget:
                 if not trial.install
             ),
         )
+
 
 def unpack_site(wheel: Path, site: Path) -> None:
     """Unpacks a wheel as an installer would put it into site-packages: ``purelib`` and ``platlib`` of its ``.data``

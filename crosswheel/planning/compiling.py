@@ -140,9 +140,7 @@ def compile_step(
     paths = Paths(python=PYTHON_HEADERS if resolution.sysroot.pythons[resolution.python].cpython else "")
     values = values_of(resolution.system, resolution.toolchain, resolution.cpu, arch, paths, gpu)
     external_paths = {external.name: f"{EXTERNALS}/{external.name}" for external in release.externals}
-    compilation = _BACKENDS[release.backend](
-        without_stand_ins(resolution, catalog), renderer, values, external_paths
-    )
+    compilation = _BACKENDS[release.backend](without_stand_ins(resolution, catalog), renderer, values, external_paths)
     inputs: dict[str, Step] = {
         **_roots(resolution, catalog),
         "toolchain": FilesStep(

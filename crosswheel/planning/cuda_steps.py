@@ -91,9 +91,7 @@ def _toolkit(choice: CudaChoice, arch: Arch, catalog: Catalog, renderer: Rendere
 
 def _cudnn(cudnn: Cudnn, arch: Arch, source: str, catalog: Catalog, given: Mapping[str, LocalSource]) -> CudnnStep:
     """cuDNN as the user gave it, else as its parts bring it."""
-    inputs: dict[str, Step] = dict(
-        _part(part, catalog, f"cuDNN {cudnn.version}") for part in cudnn.parts.get(arch, ())
-    )
+    inputs: dict[str, Step] = dict(_part(part, catalog, f"cuDNN {cudnn.version}") for part in cudnn.parts.get(arch, ()))
     if source in given:
         local = given[source]
         inputs = {source: LocalStep(name=f"take {source}", path=local.path, sha256=local.sha256, folder=local.folder)}
@@ -136,8 +134,10 @@ def compilers(choice: CudaChoice, arch: Arch, sysroot: Sysroot, toolchain: str) 
     """What the compilers' wrappers are told of the toolkit; ``toolchain`` is the folder of the rendered files."""
     # No cudadevrt: the wheels and the boards' packages lack it, and only kernels that start kernels want it.
     common: tuple[str, ...] = ("--cudart", "shared", "-cudadevrt", "none")
-    if any(SpecifierSet(header.glibc).contains(sysroot.floors.GLIBC) for header in choice.toolkit.headers):
-        common += ("-I", f"{toolchain}/{HEADERS}")
+    wanted = any(SpecifierSet(header.glibc).contains(sysroot.floors.GLIBC) for header in choice.toolkit.headers)
+    stand_ins = (f"{toolchain}/{HEADERS}",) if wanted else ()
+    for folder in stand_ins:
+        common += ("-I", folder)
     own, host = target_dir(arch), target_dir(HOST_ARCH)
     include = {side: f"{TOOLKIT}/targets/{folder}/include" for side, folder in (("target", own), ("host", host))}
     cudnn = {side: (f"{CUDNN}/{side}/include",) if choice.cudnn else () for side in ("target", "host")}
@@ -157,4 +157,5 @@ def compilers(choice: CudaChoice, arch: Arch, sysroot: Sysroot, toolchain: str) 
         host_headers=(include["host"], *cudnn["host"]),
         target_libraries=libraries["target"],
         host_libraries=libraries["host"],
+        stand_ins=stand_ins,
     )

@@ -9,6 +9,7 @@ from crosswheel.digest import Json
 from crosswheel.planning.archives import refuse_unused, with_archives
 from crosswheel.planning.bundles import bundle_proof
 from crosswheel.planning.compiling import built_numpy, bundle_step, wheel_step
+from crosswheel.planning.cuda import CUDA
 from crosswheel.planning.fitting import NUMPY
 from crosswheel.planning.resolve import WHEEL, Resolution, numpy_for
 from crosswheel.planning.roots import emulator_step, target_root_step
@@ -16,6 +17,7 @@ from crosswheel.planning.sources import LocalSource, refuse_unknown, release_tre
 from crosswheel.planning.steps import BundleProofStep, BundleStep, LocalStep, ProofStep, Step, TreeStep, WheelStep
 from crosswheel.planning.trial import CHECK_WHEEL, trial_inputs
 from crosswheel.spec.catalog import Catalog
+from crosswheel.spec.cuda import Toolkit
 from crosswheel.spec.policy import policy_for
 from crosswheel.spec.recipes import Recipe
 from crosswheel.spec.releases import Release
@@ -94,6 +96,7 @@ def _proof_step(
                 resolution.python,
                 recipe,
                 numpy=resolution.release.needs.numpy is not None and resolution.numpy is None,
+                toolkit=resolution.cuda.toolkit if resolution.cuda else None,
             ),
             "emulator": emulator_step(catalog),
             **trial_inputs(catalog, recipe, source, resolution.system, resolution.target.arch),
@@ -106,12 +109,20 @@ def _proof_step(
         install=recipe.check.install,
         rules=rules,
         built_here=True,
+        elsewhere=recipe.elsewhere,
     )
 
 
 def _tried_with(numpy: Resolution | None, catalog: Catalog) -> dict[str, Step]:
     """The NumPy of our own with which a wheel is tried."""
     return {f"{CHECK_WHEEL}{NUMPY}": built_numpy(numpy, catalog)} if numpy else {}
+
+
+def _toolkit(recipe: Recipe | None, system: System, catalog: Catalog) -> Toolkit | None:
+    """The CUDA toolkit of a system, for a wheel of a recipe that can have CUDA in it."""
+    if recipe is None or CUDA not in recipe.features or system.cuda is None:
+        return None
+    return catalog.cuda(system.cuda.toolkit)
 
 
 def verification(
@@ -142,6 +153,7 @@ def verification(
                 system.python,
                 recipe,
                 numpy=found is not None and found[1].needs.numpy is not None and numpy is None,
+                toolkit=_toolkit(recipe, system, catalog),
             ),
             "emulator": emulator_step(catalog),
             **_tried_with(numpy, catalog),
@@ -154,4 +166,5 @@ def verification(
         install=check is not None and check.install,
         rules=rules,
         built_here=False,
+        elsewhere=recipe.elsewhere if recipe else {},
     )

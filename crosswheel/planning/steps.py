@@ -341,7 +341,8 @@ class ProofStep(Step):
     files, from which the target's pip installs what the wheel requires. ``policy`` is the JSON of a
     :class:`crosswheel.spec.policy.Policy`. ``check`` is the text of the check's script, ``tests`` how many tests must
     pass, ``timeout`` in seconds; with an empty ``check`` nothing is run, and ``source`` is not there. ``built_here``
-    says that crosswheel built the wheel. A failing proof is a result like any other: the step succeeds.
+    says that crosswheel built the wheel, ``elsewhere`` which libraries whoever installs it brings. A failing proof is a
+    result like any other: the step succeeds.
     """
 
     kind: ClassVar[str] = "proof"
@@ -354,6 +355,7 @@ class ProofStep(Step):
     install: bool
     rules: Mapping[str, int]
     built_here: bool
+    elsewhere: Mapping[str, str] = field(default_factory=dict)
 
     def fields(self) -> dict[str, Json]:
         return {
@@ -364,4 +366,5 @@ class ProofStep(Step):
             "install": self.install,
             "rules": dict(self.rules),
             "built_here": self.built_here,
+            **({"elsewhere": dict(self.elsewhere)} if self.elsewhere else {}),
         }

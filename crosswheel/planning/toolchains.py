@@ -238,7 +238,8 @@ def _flavours(
     if cuda is None:
         return [plain]
     tools = _tools(f"{folder}/cuda/cc", prefix)
-    return [plain, {"id": f"{name}-cuda", "compiler": "cuda", "tools": tools, "include_dirs": [*headers, *more]}]
+    folders = [*headers, *more, *cuda.stand_ins]
+    return [plain, {"id": f"{name}-cuda", "compiler": "cuda", "tools": tools, "include_dirs": folders}]
 
 
 def _tools(compiler: str, prefix: str) -> list[tuple[str, str]]:

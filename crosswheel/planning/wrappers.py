@@ -30,7 +30,8 @@ class Cuda:
     builder, ``standard`` the newest C++ that it knows (``c++11``), ``capabilities`` are the GPUs to compile for
     (``5.3``). ``target_options`` and ``host_options`` are nvcc's own for either side, such as ``-target-dir``.
     ``target_headers`` and ``host_headers`` are the folders of headers that Bazel is to allow, CUDA's first;
-    ``target_libraries`` and ``host_libraries`` those of the libraries of either side's CUDA and cuDNN.
+    ``target_libraries`` and ``host_libraries`` those of the libraries of either side's CUDA and cuDNN. ``stand_ins``
+    are folders of headers that nvcc reads before the C library's.
     """
 
     root: str
@@ -44,6 +45,7 @@ class Cuda:
     host_headers: tuple[str, ...]
     target_libraries: tuple[str, ...]
     host_libraries: tuple[str, ...]
+    stand_ins: tuple[str, ...] = ()
 
     @property
     def folders(self) -> tuple[str, ...]:

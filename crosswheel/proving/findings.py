@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
@@ -60,11 +61,17 @@ class Context:
     ``sonames`` are the file names of the target's libraries; None where no root of the target is at hand.
     ``built_here`` says that crosswheel built the wheel: then the habits of others' wheels that do no harm on the
     target (a build path in an assertion) are failures too, because the build can and must do without them.
+    ``elsewhere`` are libraries that whoever installs the wheel brings: pattern of the SONAME → how it is had.
     """
 
     policy: Policy
     sonames: frozenset[str] | None
     built_here: bool
+    elsewhere: Mapping[str, str] = field(default_factory=dict)
+
+    def brought(self, soname: str) -> str | None:
+        """How a library is had that neither the wheel nor the target has, where that is known."""
+        return next((how for pattern, how in self.elsewhere.items() if fnmatchcase(soname, pattern)), None)
 
     @property
     def blame(self) -> Severity:

@@ -50,9 +50,8 @@ def _judge_needed(facts: Facts, context: Context) -> Iterator[Finding]:
         if elf.interpreter and elf.interpreter != expected:
             yield _needed(facts, elf.name, f"asks for the loader {elf.interpreter}; the target's is {expected}")
         for soname in elf.needed:
-            if soname not in (always if context.sonames is None else context.sonames) and not wheel.reaches(
-                elf, soname
-            ):
+            there = soname in (always if context.sonames is None else context.sonames)
+            if not there and context.brought(soname) is None and not wheel.reaches(elf, soname):
                 missing.setdefault(soname, []).append(elf)
     unknown = [soname for soname in missing if context.sonames is None and not wheel.has(soname)]
     if unknown:
@@ -136,7 +135,9 @@ def _needed(facts: Facts, subject: str, message: str) -> Finding:
 
 def _looked_needed(facts: Facts, context: Context) -> str:
     wanted = sorted({soname for elf in facts.native() for soname in elf.needed})
-    return f"{len(wanted)} libraries are wanted, and all are there: {some(wanted, 8) or 'none'}"
+    here = [soname for soname in wanted if soname in (context.sonames or ()) or context.brought(soname) is None]
+    brought = "".join(f"; {soname} is {context.brought(soname)}" for soname in wanted if soname not in here)
+    return f"{len(here)} libraries are wanted, and all are there: {some(here, 8) or 'none'}{brought}"
 
 
 # --- bundled ---------------------------------------------------------------------------------------------------------

@@ -146,16 +146,17 @@ def prove(
     check: CheckSpec | None,
     run: Runner | None,
     built_here: bool = False,
+    elsewhere: Mapping[str, str] | None = None,
 ) -> Proof:
     """Judges ``wheel`` against ``policy``.
 
     ``sonames`` are the file names of the target's libraries, None where they are not known. ``check`` is the recipe's,
-    None for a wheel that is no recipe's; ``run`` runs it, None where nothing can be run. ``built_here``: see
-    :class:`~crosswheel.proving.findings.Context`. Raises ``InputError`` where ``wheel`` is none; what ``run`` raises
-    goes through.
+    None for a wheel that is no recipe's; ``run`` runs it, None where nothing can be run. ``built_here`` and
+    ``elsewhere``: see :class:`~crosswheel.proving.findings.Context`. Raises ``InputError`` where ``wheel`` is none;
+    what ``run`` raises goes through.
     """
     facts = read_wheel(wheel)
-    context = Context(policy=policy, sonames=sonames, built_here=built_here)
+    context = Context(policy=policy, sonames=sonames, built_here=built_here, elsewhere=elsewhere or {})
     findings = [finding for rule in STATIC_RULES for finding in judged(rule, facts, context)]
     said, run_facts = _emulated(facts, policy, check, run, findings)
     return Proof(

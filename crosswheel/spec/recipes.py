@@ -48,6 +48,7 @@ class Recipe(Model):
     ``builder`` are packages that its builds run. ``development`` are packages of the target's distribution that it is
     built against; ``runtime`` are those whose libraries the wheel loads, by the distribution (a sysroot's name →
     packages): their names follow the libraries' versions, and whoever installs the wheel installs them first.
+    ``elsewhere`` are libraries that no package of a distribution has: a pattern of the SONAME → how it is had.
     ``outputs`` are what it gives besides a wheel. Where it gives none (no ``distribution``), they are all, and the
     first of them is what is built where nothing else is asked for.
     """
@@ -62,6 +63,7 @@ class Recipe(Model):
     builder: tuple[str, ...] = ()
     development: tuple[str, ...] = ()
     runtime: dict[Name, tuple[str, ...]] = {}
+    elsewhere: dict[str, str] = {}
     features: dict[Name, Feature] = {}
     check: Check | None = None
     outputs: dict[Name, Output] = {}

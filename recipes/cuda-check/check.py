@@ -7,10 +7,11 @@ GPU are the board's to try.
 import contextlib
 import io
 import json
-import subprocess
+import runpy
 import sys
 import types
 import unittest
+import unittest.mock
 
 import cuda_check
 from cuda_check import __main__ as command
@@ -68,9 +69,13 @@ class Sentences(unittest.TestCase):
         self.assertEqual([f.subject for f in found.findings if not f.works], ["driver"])
 
     def test_the_command(self):
-        done = subprocess.run([sys.executable, "-m", "cuda_check"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        self.assertEqual((done.returncode, done.stderr), (1, b""))
-        text = done.stdout.decode()
+        said = io.StringIO()
+        # In this process: what it would start would not be emulated.
+        command_line = unittest.mock.patch.object(sys, "argv", ["cuda_check"])
+        with contextlib.redirect_stdout(said), command_line, self.assertRaises(SystemExit) as ended:
+            runpy.run_module("cuda_check", run_name="__main__")
+        self.assertEqual(ended.exception.code, 1)
+        text = said.getvalue()
         self.assertIn("FAIL  driver", text)
         self.assertTrue(text.endswith("CUDA does not work here as it should.\n"), text)
 
@@ -131,7 +136,8 @@ class Sentences(unittest.TestCase):
 
 
 result, _ = sys.argv[1:]
-outcome = unittest.TextTestRunner(verbosity=2).run(unittest.defaultTestLoader.loadTestsFromModule(sys.modules["__main__"]))
+tests = unittest.defaultTestLoader.loadTestsFromModule(sys.modules["__main__"])
+outcome = unittest.TextTestRunner(verbosity=2).run(tests)
 failures = len(outcome.failures) + len(outcome.errors)
 with open(result, "w") as out:
     json.dump({"tests": outcome.testsRun, "failures": failures, "skipped": len(outcome.skipped)}, out)

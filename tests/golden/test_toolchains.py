@@ -62,6 +62,8 @@ def test_a_flavour_for_cuda_leaves_the_plain_one_as_it_is(catalog: Catalog, name
             ("crosstool", "CROSSTOOL"),
             ("starlark", "BUILD"),
             ("platforms", "BUILD"),
+            ("cmake", "toolchain.cmake"),
+            ("meson", "cross.ini"),
         )
     }
     assert added == {

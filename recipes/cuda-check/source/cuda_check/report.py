@@ -68,16 +68,16 @@ def _load(report, name, subject, title):
         return module
     library = libraries.missing(why)
     if library:
-        sentence = (
-            "{0} is not found: install the package that has it, or name its folder in LD_LIBRARY_PATH"
-        ).format(library)
+        sentence = ("{0} is not found: install the package that has it, or name its folder in LD_LIBRARY_PATH").format(
+            library
+        )
     else:
         sentence = "{0} does not load: {1}".format(title, why)
     report.add(subject, False, sentence)
     return None
 
 
-# --- runtime, driver, GPUs ---------------------------------------------------------------------------------------------
+# --- runtime, driver, GPUs --------------------------------------------------------------------------------------------
 
 
 def version(number):
@@ -146,7 +146,7 @@ def _kernel_text(ran, capability):
     return "{0}; the first start took {1:.1f} ms".format(text, ran["milliseconds"])
 
 
-# --- cuBLAS and cuDNN --------------------------------------------------------------------------------------------------
+# --- cuBLAS and cuDNN -------------------------------------------------------------------------------------------------
 
 
 def _blas_version(versions):
