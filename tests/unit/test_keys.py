@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import subprocess
 import threading
 from pathlib import Path
 
 import pytest
 
-from crosswheel.building.debian.keys import chosen, kept_key, keyring_of, packets
+from crosswheel.building.debian.keys import _found, chosen, kept_key, keyring_of, packets
 from crosswheel.building.job import Job, Settings
 from crosswheel.errors import FetchError
 from crosswheel.spec.sysroots import Archive, ArchiveKey
@@ -105,6 +106,19 @@ def test_a_key_in_the_store(tmp_path: Path) -> None:
     place.parent.mkdir(parents=True)
     place.write_bytes(FILE)
     assert keyring_of(archive(key()), [], job).read_bytes() == PRIMARY + NAME + SIGNATURE
+
+
+def test_a_package_of_keyrings(tmp_path: Path) -> None:
+    (tmp_path / "tree/usr/share/keyrings").mkdir(parents=True)
+    (tmp_path / "tree/DEBIAN").mkdir()
+    control = "Package: ubuntu-keyring\nVersion: 1\nArchitecture: all\nMaintainer: a <a@b.org>\nDescription: x\n"
+    (tmp_path / "tree/DEBIAN/control").write_text(control)
+    (tmp_path / "tree/usr/share/keyrings/a.gpg").write_bytes(OTHER)
+    (tmp_path / "tree/usr/share/keyrings/b.gpg").write_bytes(FILE)
+    deb = tmp_path / "ubuntu-keyring.deb"
+    subprocess.run(("dpkg-deb", "-b", "-Znone", str(tmp_path / "tree"), str(deb)), check=True, capture_output=True)
+    assert _found(deb, key()) == PRIMARY + NAME + SIGNATURE
+    assert _found(deb, key("0" * 40)) == b""
 
 
 def test_a_key_that_cannot_be_had(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from crosswheel.building.debian.deb import take
 from crosswheel.building.job import Job
 from crosswheel.building.sources.places import PlaceError
 from crosswheel.errors import FetchError
@@ -154,6 +155,15 @@ def _key_files(folders: Iterable[Path]) -> Iterator[Path]:
             yield from sorted(path for path in folder.iterdir() if path.suffix in _ENDINGS)
 
 
+def _found(file: Path, key: ArchiveKey) -> bytes:
+    """The key in what came: a file with keys, or a package with keyrings, such as ``ubuntu-keyring``."""
+    data = file.read_bytes()
+    if not data.startswith(b"!<arch>"):
+        return chosen(data, key)
+    rings = take(file, lambda path: path.endswith(".gpg"), file.with_name(f"{file.name}.files"))
+    return next((found for ring in sorted(rings) if (found := chosen(ring.read_bytes(), key))), b"")
+
+
 def _fetched(key: ArchiveKey, place: Path, job: Job) -> dict[str, str]:
     """Writes the key to ``place`` from the first URL that gives it; what each other URL said."""
     from crosswheel.building.sources.places.http import download
@@ -163,8 +173,8 @@ def _fetched(key: ArchiveKey, place: Path, job: Job) -> dict[str, str]:
     for uri in key.places:
         try:
             download(uri, scratch, job.cancelled, max_bytes=_MAX_BYTES)
-            data = chosen(scratch.read_bytes(), key)
-        except (PlaceError, ValueError) as error:
+            data = _found(scratch, key)
+        except (PlaceError, ValueError, FetchError) as error:
             said[uri] = str(error)
             continue
         if not data:
