@@ -35,7 +35,8 @@ LIBRARY = "usr/lib/aarch64-linux-gnu/libcudnn.so.6.0.21"
 
 def header(version: str = "6.0.21") -> bytes:
     major, minor, patch = version.split(".")
-    return f"#define CUDNN_MAJOR      {major}\n#define CUDNN_MINOR {minor}\n#define CUDNN_PATCHLEVEL {patch} \n".encode()
+    lines = (f"#define CUDNN_MAJOR      {major}", f"#define CUDNN_MINOR {minor}", f"#define CUDNN_PATCHLEVEL {patch} ")
+    return "".join(f"{line}\n" for line in lines).encode()
 
 
 def library(soname: str = "libcudnn.so.6", machine: int = AARCH64, text: bytes = b"") -> bytes:
