@@ -59,7 +59,7 @@ def series_digest(series: Series, folder: Path, version: str) -> str:
         file = folder / patch.file
         if not file.is_file():
             raise DataError("the series names a patch that is not there", where=str(file))
-        parts.append([sha256_bytes(file.read_bytes()), patch.when.model_dump(mode="json")])
+        parts.append([sha256_bytes(file.read_bytes()), patch.when.model_dump(mode="json", exclude_defaults=True)])
     return sha256_json(parts)
 
 
