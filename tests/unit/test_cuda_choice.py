@@ -54,8 +54,7 @@ def test_a_system_with_cuda_is_for_builds_with_cuda(catalog: Catalog) -> None:
     assert (plain.toolchain.name, plain.cuda) == ("gcc-14", None)
 
 
-@pytest.mark.parametrize("recipe", ["cuda-check"])
-def test_every_system_with_cuda_can_be_planned(catalog: Catalog, recipe: str) -> None:
+def test_every_system_with_cuda_can_be_planned(catalog: Catalog) -> None:
     """Also where its archives cannot be reached from here."""
     seen = 0
     for name in catalog.target_names:
@@ -65,7 +64,7 @@ def test_every_system_with_cuda_can_be_planned(catalog: Catalog, recipe: str) ->
             resolution = chosen(catalog, name, python=system.python, system=system.name)
             names = [step.name for step in plan(resolution, catalog, rules={}).steps]
             assert f"lay out CUDA {system.cuda.toolkit} for {resolution.target.arch}" in names
-            assert f"lay out cuDNN {system.cuda.cudnn} of the target" in names
+            assert (f"lay out cuDNN {system.cuda.cudnn} of the target" in names) is bool(system.cuda.cudnn)
             seen += 1
     assert seen >= 9
 

@@ -17,10 +17,8 @@ from elf_writer import write_elf
 from crosswheel.building.cudnn import run_cudnn
 from crosswheel.building.job import Job, Settings
 from crosswheel.errors import InputError
-from crosswheel.planning.cuda_steps import laid_out
 from crosswheel.planning.cudnn import CudnnStep, cudnn_step, lacking
-from crosswheel.planning.plan import plan
-from crosswheel.planning.render import renderer_of
+from crosswheel.planning.plan import Plan, plan
 from crosswheel.planning.resolve import Request, resolve
 from crosswheel.planning.sources import LocalSource
 from crosswheel.planning.steps import FilesStep, LocalStep
@@ -43,6 +41,7 @@ def library(soname: str = "libcudnn.so.6", machine: int = AARCH64, text: bytes =
     return write_elf(machine=machine, soname=soname, text=text)
 
 
+GPU = {"cuda": True}
 BOARD = {HEADER: header(), LIBRARY: library()}
 
 
@@ -82,6 +81,11 @@ def refused(tmp_path: Path, given: Path | Mapping[str, bytes], version: str = "6
         lay(tmp_path, given, version)
     assert caught.value.exit_code == 2
     return str(caught.value)
+
+
+def laid(planned: Plan) -> dict[str, CudnnStep]:
+    """The steps that lay cuDNN out, by the names under which it is given."""
+    return {step.source: step for step in planned.steps if isinstance(step, CudnnStep)}
 
 
 def links(out: Path) -> dict[str, str]:
@@ -240,24 +244,23 @@ def test_what_is_no_library(tmp_path: Path) -> None:
 
 
 def test_given_by_hand_it_takes_the_place_of_what_would_be_fetched(catalog: Catalog) -> None:
-    choice = resolve(Request(recipe="cuda-check", target="jetson-tx1", features={"cuda": True}), catalog).cuda
-    assert choice is not None
+    resolution = resolve(Request(recipe="tensorflow", version="1.5.1", target="jetson-tx1", features=GPU), catalog)
     given = {"cudnn": LocalSource(path="/board", sha256="1" * 64, folder=True)}
-    fetched = laid_out(choice, "aarch64", catalog, renderer_of(catalog), {})
-    own = laid_out(choice, "aarch64", catalog, renderer_of(catalog), given)
-    assert [type(item).__name__ for item in own["cudnn"].step.inputs.values()] == ["LocalStep"]
-    assert [type(item).__name__ for item in fetched["cudnn"].step.inputs.values()] == ["FetchStep", "FetchStep"]
-    assert own["host-cudnn"].step.key == fetched["host-cudnn"].step.key
-    assert own["cudnn"].place == "/cudnn/target"
+    fetched = laid(plan(resolution, catalog, rules={}))
+    own = laid(plan(resolution, catalog, rules={}, sources=given))
+    assert [step.kind for step in fetched["cudnn"].inputs.values()] == ["fetch", "fetch"]
+    assert [step.kind for step in own["cudnn"].inputs.values()] == ["local"]
+    assert own["host-cudnn"].key == fetched["host-cudnn"].key
 
 
 def test_one_that_is_nowhere_is_planned_and_told_before_the_build(data: Path) -> None:
     path = data / "toolchains/cudnn/6.0.toml"
     path.write_text(path.read_text().partition("\n[[parts")[0])
     catalog = Catalog(data)
-    asked = Request(recipe="cuda-check", target="jetson-tx1", features={"cuda": True})
-    resolution = resolve(asked, catalog)
-    error = lacking(plan(resolution, catalog, rules={}).steps)
+    resolution = resolve(Request(recipe="tensorflow", version="1.5.1", target="jetson-tx1", features=GPU), catalog)
+    planned = plan(resolution, catalog, rules={})
+    assert laid(planned)["cudnn"].name == "lay out cuDNN 6.0 of the target (not given: --source cudnn=PATH)"
+    error = lacking(planned.steps)
     assert error is not None
     assert "cuDNN 6.0 for aarch64 (the board's)" in error.why
     assert "cuDNN 6.0 for x86_64 (for what runs while the build runs)" in error.why
