@@ -20,7 +20,7 @@ from crosswheel.planning.backends import (
     pep517,
     script,
 )
-from crosswheel.planning.cuda_steps import compilers, headers, laid_out
+from crosswheel.planning.cuda_steps import compilers, headers, laid_out, variables
 from crosswheel.planning.fitting import NUMPY
 from crosswheel.planning.headers import headers_step
 from crosswheel.planning.installing import forced_parts, with_installed
@@ -168,14 +168,19 @@ def compile_step(
         inputs[role] = step
         mounts[role] = place
     if resolution.cuda:
-        for role, laid in laid_out(resolution.cuda, arch, catalog, renderer, given).items():
+        # TensorFlow's generators are linked with what they generate code for.
+        programs = release.bazel is not None and bool(release.bazel.outputs)
+        for role, laid in laid_out(resolution.cuda, arch, catalog, renderer, given, programs=programs).items():
             inputs[role] = laid.step
             mounts[role] = laid.place
     return RunStep(
         name=f"compile {resolution.recipe.name} {release.version} for {resolution.target.name}",
         inputs=inputs,
         commands=compilation.commands,
-        env=_environment(resolution, values, compilation.env, (*_host_tools(resolution), *compilation.path)),
+        env={
+            **(variables(resolution.cuda) if resolution.cuda else {}),
+            **_environment(resolution, values, compilation.env, (*_host_tools(resolution), *compilation.path)),
+        },
         cwd=SOURCE,
         mounts=mounts,
         copies=copies,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from packaging.specifiers import SpecifierSet
 
 from crosswheel.planning.arranging import ArrangeStep, Placing
+from crosswheel.planning.backends import filled
 from crosswheel.planning.cuda import CudaChoice
 from crosswheel.planning.cudnn import HOST_CUDNN, TARGET_CUDNN, CudnnStep, cudnn_step
 from crosswheel.planning.render import Renderer
@@ -18,7 +19,7 @@ from crosswheel.planning.toolchains import HOST_ARCH
 from crosswheel.planning.wrappers import Cuda
 from crosswheel.spec.base import Arch
 from crosswheel.spec.catalog import Catalog
-from crosswheel.spec.cuda import Cudnn, Part, WheelPart
+from crosswheel.spec.cuda import Cudnn, Part, Toolkit, WheelPart
 from crosswheel.spec.sysroots import Sysroot
 
 TOOLKIT = "/cuda"
@@ -48,20 +49,31 @@ def target_dir(arch: Arch) -> str:
 
 
 def laid_out(
-    choice: CudaChoice, arch: Arch, catalog: Catalog, renderer: Renderer, given: Mapping[str, LocalSource]
+    choice: CudaChoice,
+    arch: Arch,
+    catalog: Catalog,
+    renderer: Renderer,
+    given: Mapping[str, LocalSource],
+    *,
+    programs: bool,
 ) -> dict[str, Laid]:
-    """The toolkit and cuDNN of a build for ``arch``, by their roles."""
-    found = {"cuda": Laid(step=_toolkit(choice, arch, catalog, renderer), place=TOOLKIT)}
+    """The toolkit and cuDNN of a build for ``arch``, by their roles; ``programs``: the build makes programs for itself
+    that are linked with them, and runs them."""
+    found = {"cuda": Laid(step=_toolkit(choice, arch, catalog, renderer, programs=programs), place=TOOLKIT)}
     if choice.cudnn:
-        for role, side, machine in ((TARGET_CUDNN, "target", arch), (HOST_CUDNN, "host", HOST_ARCH)):
+        sides: list[tuple[str, str, Arch]] = [(TARGET_CUDNN, "target", arch)]
+        if programs:
+            sides.append((HOST_CUDNN, "host", HOST_ARCH))
+        for role, side, machine in sides:
             step = _cudnn(choice.cudnn, machine, role, catalog, given)
             found[role] = Laid(step=step, place=f"{CUDNN}/{side}")
     return found
 
 
-def _toolkit(choice: CudaChoice, arch: Arch, catalog: Catalog, renderer: Renderer) -> ArrangeStep:
+def _toolkit(choice: CudaChoice, arch: Arch, catalog: Catalog, renderer: Renderer, *, programs: bool) -> ArrangeStep:
     toolkit = choice.toolkit
-    parts = toolkit.host if arch == HOST_ARCH else (*toolkit.host, *toolkit.target[arch])
+    linked = toolkit.programs if programs or arch == HOST_ARCH else ()
+    parts = (*toolkit.host, *linked, *(toolkit.target[arch] if arch != HOST_ARCH else ()))
     inputs, placings = _parts(parts, catalog, f"CUDA {toolkit.version}")
     files = {
         "bin/nvcc.profile": RenderedFile(text=renderer.render("cuda/nvcc.profile.j2", {})),
@@ -85,8 +97,14 @@ def _toolkit(choice: CudaChoice, arch: Arch, catalog: Catalog, renderer: Rendere
             f"targets/{target_dir(arch)}": arch,
         },
         files=files,
-        expected=("bin/nvcc", *(path.replace("{target}", target_dir(arch)) for path in toolkit.expected)),
+        expected=("bin/nvcc", *_expected(toolkit, arch, programs=bool(linked))),
     )
+
+
+def _expected(toolkit: Toolkit, arch: Arch, *, programs: bool) -> tuple[str, ...]:
+    """What must be there in the end; of the builder's libraries only where something is linked with them."""
+    words = {"{target}": target_dir(arch), "{host}": target_dir(HOST_ARCH)}
+    return tuple(filled(path, words) for path in toolkit.expected if programs or "{host}" not in path)
 
 
 def _cudnn(cudnn: Cudnn, arch: Arch, source: str, catalog: Catalog, given: Mapping[str, LocalSource]) -> CudnnStep:
@@ -119,6 +137,11 @@ def _part(part: Part, catalog: Catalog, title: str) -> tuple[str, Step]:
     if isinstance(wheel, WheelPart):
         return wheel.file, members_step(wheel, wheel.record, wheel.members)
     return wheel.file, unpacked(wheel)
+
+
+def variables(choice: CudaChoice) -> dict[str, str]:
+    """Where packages' own build scripts look for CUDA and cuDNN."""
+    return {"CUDA_HOME": TOOLKIT, "CUDA_PATH": TOOLKIT, **({"CUDNN_ROOT": f"{CUDNN}/target"} if choice.cudnn else {})}
 
 
 def headers(choice: CudaChoice, sysroot: Sysroot, renderer: Renderer) -> dict[str, RenderedFile]:

@@ -70,10 +70,11 @@ class Toolkit(Model):
     that it knows. ``capabilities`` are the GPUs that it compiles for. ``runtime`` is what the driver's and the
     runtime's version numbers are made of (``12.4``, where ``version`` may name an update).
 
-    ``host`` is what runs in the builder and what is linked there; ``target`` the libraries and headers for an
-    architecture of boards. Both are laid out as NVIDIA does: ``bin``, ``nvvm``, ``targets/<arch>-linux/{include,lib}``.
+    ``host`` is what runs in the builder, ``programs`` what the programs are linked with that a build makes for itself;
+    ``target`` are the libraries and headers for an architecture of boards. Both are laid out as NVIDIA does: ``bin``, ``nvvm``, ``targets/<arch>-linux/{include,lib}``.
     An architecture that is not there cannot be built for here. ``expected`` are paths that must be there when it is
-    laid out, ``{target}`` the folder of the target's architecture below ``targets``; ``headers`` stand in for headers
+    laid out, ``{target}`` the folder of the target's architecture below ``targets``, ``{host}`` the builder's, where a
+    build links programs for itself; ``headers`` stand in for headers
     of C libraries that are newer than nvcc. ``empty`` are static libraries that build tools always name, and that the
     parts lack: they are made without members.
     """
@@ -84,6 +85,7 @@ class Toolkit(Model):
     standard: str
     capabilities: tuple[Capability, ...] = Field(min_length=1)
     host: tuple[Part, ...] = ()
+    programs: tuple[Part, ...] = ()
     target: dict[Arch, tuple[Part, ...]] = {}
     expected: tuple[str, ...] = ()
     headers: tuple[Header, ...] = ()
@@ -93,7 +95,7 @@ class Toolkit(Model):
 
     @model_validator(mode="after")
     def _laid_out(self) -> Toolkit:
-        parts = [*self.host, *(part for parts in self.target.values() for part in parts)]
+        parts = [*self.host, *self.programs, *(part for parts in self.target.values() for part in parts)]
         if any(part.file or not part.layout for part in parts):
             raise ValueError("a toolkit's part is of packages or of a wheel, and has a `layout`")
         return self

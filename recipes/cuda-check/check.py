@@ -31,8 +31,12 @@ class Libraries(unittest.TestCase):
 
     def test_the_runtime_is_of_the_version_it_was_compiled_with(self):
         versions = module("_runtime").versions()
-        self.assertEqual(versions["runtime"] // 10, versions["compiled"] // 10)
-        self.assertGreaterEqual(versions["runtime"], 8000)
+        self.assertGreaterEqual(versions["compiled"], 8000)
+        if versions["compiled"] >= 12000:
+            self.assertEqual(versions["runtime"] // 10, versions["compiled"] // 10)
+        else:
+            # The runtimes before ask the driver first.
+            self.assertEqual((versions["runtime"], versions["error"]["number"]), (0, report.NO_DRIVER))
 
     def test_there_is_no_driver_and_so_no_gpu(self):
         self.assertEqual(module("_runtime").versions()["driver"], 0)
@@ -50,6 +54,7 @@ class Libraries(unittest.TestCase):
         self.assertEqual(versions["library"][:2], versions["compiled"][:2])
         self.assertNotEqual(module("_blas").call(0)["call"], "")
 
+    @unittest.skipUnless(libraries.built("_dnn"), "it was built without cuDNN")
     def test_cudnn_answers(self):
         versions = module("_dnn").versions()
         self.assertEqual(versions["library"], versions["compiled"])

@@ -1,4 +1,7 @@
-"""Builds the three extension modules by CMake or by Bazel: CUDA_CHECK_BUILD says which (CMake, where it is not set)."""
+"""Builds the extension modules by CMake or by Bazel: CUDA_CHECK_BUILD says which (CMake, where it is not set).
+
+The module for cuDNN is built where CUDNN_ROOT names its folder.
+"""
 
 import os
 import shutil
@@ -9,7 +12,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-MODULES = ("_runtime", "_blas", "_dnn") if os.environ.get("CUDA_CHECK_CUDNN", "1") == "1" else ("_runtime", "_blas")
+MODULES = ("_runtime", "_blas") + (("_dnn",) if os.environ.get("CUDNN_ROOT") else ())
 
 
 class Build(build_ext):

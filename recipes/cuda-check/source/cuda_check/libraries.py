@@ -37,6 +37,11 @@ def preload(path=None):
     return loaded
 
 
+def built(name):
+    """Whether this package has one of the extension modules."""
+    return bool(glob.glob(os.path.join(os.path.dirname(os.path.abspath(__file__)), name + ".*")))
+
+
 def load(name):
     """One of the extension modules and None, or None and why it does not load."""
     try:
