@@ -67,16 +67,16 @@ class Toolkit(Model):
     """A version of CUDA, for builds on x86_64.
 
     ``gcc`` is the range of host compilers that its nvcc takes, by their major version; ``standard`` the newest C++
-    that it knows. ``capabilities`` are the GPUs that it compiles for. ``runtime`` is what the driver's and the
-    runtime's version numbers are made of (``12.4``, where ``version`` may name an update).
+    that it knows. ``capabilities`` are the GPUs that it compiles for.
 
     ``host`` is what runs in the builder, ``programs`` what the programs are linked with that a build makes for itself;
-    ``target`` are the libraries and headers for an architecture of boards. Both are laid out as NVIDIA does: ``bin``, ``nvvm``, ``targets/<arch>-linux/{include,lib}``.
-    An architecture that is not there cannot be built for here. ``expected`` are paths that must be there when it is
-    laid out, ``{target}`` the folder of the target's architecture below ``targets``, ``{host}`` the builder's, where a
-    build links programs for itself; ``headers`` stand in for headers
-    of C libraries that are newer than nvcc. ``empty`` are static libraries that build tools always name, and that the
-    parts lack: they are made without members.
+    ``target`` are the libraries and headers for an architecture of boards. All are laid out as NVIDIA does: ``bin``,
+    ``nvvm``, ``targets/<arch>-linux/{include,lib}``. An architecture that is not there cannot be built for here.
+
+    ``expected`` are paths that must be there when it is laid out, ``{target}`` the folder of the target's architecture
+    below ``targets``, ``{host}`` the builder's, where a build links programs for itself. ``headers`` stand in for
+    headers of C libraries that are newer than nvcc. ``empty`` are static libraries that build tools always name, and
+    that the parts lack: they are made without members.
     """
 
     version: VersionText
