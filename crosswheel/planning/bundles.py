@@ -26,7 +26,8 @@ def bundle_proof(
     """The proof of the bundle of a resolution, by this version's ``rules`` of bundles."""
     recipe, release = resolution.recipe, resolution.release
     output = recipe.outputs[resolution.output]
-    policy = policy_for(resolution.target, resolution.sysroot, resolution.cpu, resolution.python)
+    gpus = resolution.cuda.capabilities if resolution.cuda else ()
+    policy = policy_for(resolution.target, resolution.sysroot, resolution.cpu, resolution.python, gpus)
     trial = _trial(resolution, catalog, bundle, output)
     needed = {item.role: item.step for item in chained(resolution, catalog) if item.on == "target"}
     return BundleProofStep(

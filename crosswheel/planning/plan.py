@@ -83,7 +83,8 @@ def _proof_step(
 ) -> ProofStep:
     recipe = resolution.recipe
     assert recipe.check is not None, "a recipe with a wheel has a check"
-    policy = policy_for(resolution.target, resolution.sysroot, resolution.cpu, resolution.python)
+    gpus = resolution.cuda.capabilities if resolution.cuda else ()
+    policy = policy_for(resolution.target, resolution.sysroot, resolution.cpu, resolution.python, gpus)
     dumped: Mapping[str, Json] = policy.model_dump(mode="json")
     return ProofStep(
         name=f"prove {recipe.name} {resolution.release.version} on {resolution.cpu.qemu}",
@@ -140,7 +141,8 @@ def verification(
     numpy = numpy_for(found[1], target, system, cpu.name, catalog) if found else None
     check = recipe.check if recipe else None
     tree = release_tree(*found, system, catalog) if found else None
-    policy = policy_for(target, catalog.sysroot(system.sysroot), cpu, system.python)
+    gpus = target.capabilities if system.cuda else ()
+    policy = policy_for(target, catalog.sysroot(system.sysroot), cpu, system.python, gpus)
     local = LocalStep(name="take the wheel", path=wheel.path, sha256=wheel.sha256, folder=False)
     return ProofStep(
         name=f"prove {local.file} on {cpu.qemu}",

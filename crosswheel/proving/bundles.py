@@ -17,7 +17,7 @@ from typing import ClassVar
 
 from crosswheel.digest import sha256_file, sha256_json
 from crosswheel.errors import InputError
-from crosswheel.proving import abi, libraries, payload
+from crosswheel.proving import abi, cuda, libraries, payload
 from crosswheel.proving.archive import MOST_BYTES, MOST_MEMBERS, Entry, Unreadable, unsafe_name
 from crosswheel.proving.emulate import NAME as EMULATED
 from crosswheel.proving.emulate import VERSION as EMULATED_VERSION
@@ -88,6 +88,7 @@ def read_bundle(path: Path) -> BundleFacts:
         elfs=tuple(gathered.elfs),
         garbled=gathered.garbled,
         paths=gathered.paths,
+        fatbins=gathered.fatbins,
         tops=tuple(tops),
         links=links,
         odd=tuple(odd),
@@ -159,6 +160,7 @@ STATIC_RULES: tuple[Rule[BundleFacts], ...] = (
     payload.MACHINE_RULE,
     *abi.RULES,
     *libraries.RULES,
+    *cuda.RULES,
 )
 
 RULES: Mapping[str, int] = {**{rule.name: rule.version for rule in STATIC_RULES}, EMULATED: EMULATED_VERSION}

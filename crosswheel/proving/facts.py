@@ -17,6 +17,8 @@ from crosswheel.digest import sha256_file
 from crosswheel.errors import InputError
 from crosswheel.proving.archive import Entry, Unreadable, WheelArchive
 from crosswheel.proving.elf import MAGIC, Buffer, ElfFacts, Garbled, read_elf
+from crosswheel.proving.fatbin import MAGIC as FATBIN_MAGIC
+from crosswheel.proving.fatbin import Container, read_fatbins
 
 MOST_PAPER = 64 * 2**20
 """METADATA, WHEEL and RECORD are read up to this size (bytes) each."""
@@ -62,9 +64,9 @@ class Facts:
     """An archive of files for a machine.
 
     ``file`` is the file's name. ``garbled`` maps a member that begins like an ELF file and is none to the reason.
-    ``paths`` maps the name of an ELF file to the paths of a build that stand in it. ``word`` is what people call such
-    an archive, ``place`` where its files lie once installed, ``may_require`` whether something else that is installed
-    with it may bring a library.
+    ``paths`` maps the name of an ELF file to the paths of a build that stand in it, ``fatbins`` the name of a file with
+    code for NVIDIA's GPUs to its containers. ``word`` is what people call such an archive, ``place`` where its files
+    lie once installed, ``may_require`` whether something else that is installed with it may bring a library.
     """
 
     word: ClassVar[str]
@@ -77,6 +79,7 @@ class Facts:
     elfs: tuple[ElfFacts, ...]
     garbled: Mapping[str, str]
     paths: Mapping[str, tuple[str, ...]]
+    fatbins: Mapping[str, tuple[Container, ...]]
 
     def native(self) -> Iterator[ElfFacts]:
         """The ELF files for a processor: no GPU code."""
@@ -164,6 +167,7 @@ def read_wheel(path: Path) -> WheelFacts:
         elfs=tuple(gathered.elfs),
         garbled=gathered.garbled,
         paths=gathered.paths,
+        fatbins=gathered.fatbins,
     )
 
 
@@ -250,10 +254,11 @@ class Gathered:
         self.elfs: list[ElfFacts] = []
         self.garbled: dict[str, str] = {}
         self.paths: dict[str, tuple[str, ...]] = {}
+        self.fatbins: dict[str, tuple[Container, ...]] = {}
         self._algorithms = algorithms
 
     def add(self, entry: Entry, pieces: Iterator[bytes]) -> None:
-        """Reads one member: its digest, and its facts where it is an ELF file."""
+        """Reads one member: its digest, and its facts where it is an ELF file or a container of GPU code."""
         algorithm = self._algorithms.get(entry.name, "")
         if algorithm not in STRONG:
             algorithm = "sha256"
@@ -262,9 +267,10 @@ class Gathered:
         try:
             first = next(pieces, b"")
             digest.update(first)
-            if first[: len(MAGIC)] == MAGIC:
+            read = {MAGIC: self._add_elf, FATBIN_MAGIC: self._add_fatbins}.get(first[: len(MAGIC)])
+            if read:
                 with _buffer(entry.size, first, pieces, digest.update) as data:
-                    self._add_elf(entry.name, data)
+                    read(entry.name, data)
             else:
                 for piece in pieces:
                     digest.update(piece)
@@ -283,12 +289,20 @@ class Gathered:
 
     def _add_elf(self, name: str, data: memoryview) -> None:
         try:
-            self.elfs.append(read_elf(name, data))
+            elf = read_elf(name, data)
+            self.elfs.append(elf)
+            if not elf.for_device:
+                self._add_fatbins(name, data)
         except Garbled as error:
             self.garbled[name] = str(error)
         found = build_paths(data)
         if found:
             self.paths[name] = found
+
+    def _add_fatbins(self, name: str, data: memoryview) -> None:
+        found = read_fatbins(data)
+        if found:
+            self.fatbins[name] = found
 
 
 @contextmanager

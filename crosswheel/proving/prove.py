@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 
 from crosswheel.digest import sha256_json
 from crosswheel.errors import DataError
-from crosswheel.proving import abi, emulate, libraries, payload, record
+from crosswheel.proving import abi, cuda, emulate, libraries, payload, record
 from crosswheel.proving.emulate import CheckSpec, Runner, emulated_run, judge_run, not_run, read_counts
 from crosswheel.proving.facts import WheelFacts, read_wheel
 from crosswheel.proving.findings import Context, Finding, Rule, Severity, judged
@@ -19,7 +19,7 @@ from crosswheel.spec.policy import Policy
 SCHEMA = 1
 """Version of the proof's JSON."""
 
-STATIC_RULES: tuple[Rule[WheelFacts], ...] = (*record.RULES, *payload.RULES, *abi.RULES, *libraries.RULES)
+STATIC_RULES: tuple[Rule[WheelFacts], ...] = (*record.RULES, *payload.RULES, *abi.RULES, *libraries.RULES, *cuda.RULES)
 """The rules that read the wheel, in the order in which they speak."""
 
 RULES: Mapping[str, int] = {**{rule.name: rule.version for rule in STATIC_RULES}, emulate.NAME: emulate.VERSION}
