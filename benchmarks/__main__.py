@@ -28,6 +28,7 @@ MEASUREMENTS = {
     "fetches": "externals, fetched at once against one by one",
     "sysroot": "a sysroot, cold against mmdebstrap and from the store",
     "headers": "headers of CPython's own source, of four versions",
+    "jetpack": "a JetPack-shaped sysroot, cold, from a stand-in of the archives",
     "overhead": "a build of dm-tree against the bare Bazel command",
     "wrappers": "what a call of a compiler's wrapper costs",
     "emulated": "cross against emulated compilation",

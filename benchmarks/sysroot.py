@@ -137,10 +137,8 @@ def _sources(step: LockStep, archives: Mapping[str, Archive], folder: Path) -> P
     used = [archives[name] for name in dict.fromkeys(suite.archive for suite in step.suites)]
     runner = apt_runner(used, job)
     mirrors = choose(used, job.settings, lambda: machine_mirrors(runner, job.work), step.snapshot)
-    lines = [
-        Source(suite=suite, mirror=mirrors[suite.archive], keyring=KEYRINGS / archives[suite.archive].keyring)
-        for suite in step.suites
-    ]
+    rings = {archive.name: KEYRINGS / (archive.keyring or "") for archive in used}
+    lines = [Source(suite=suite, mirror=mirrors[suite.archive], keyring=rings[suite.archive]) for suite in step.suites]
     path = folder / "sources.list"
     path.write_text("".join(line.line(step.architecture) + "\n" for line in lines))
     return path

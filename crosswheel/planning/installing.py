@@ -16,8 +16,21 @@ from crosswheel.spec.cuda import Part, Toolkit
 from crosswheel.spec.sysroots import Sysroot
 from crosswheel.spec.targets import Toolchain
 
-INSTALLER = ("apt", "coreutils", "dash", "diffutils", "dpkg", "grep", "libc-bin", "perl-base", "sed", "tar")
-"""What a builder needs besides its compilers, so that packages can be installed in it."""
+INSTALLER = (
+    "apt",
+    "coreutils",
+    "dash",
+    "diffutils",
+    "dpkg",
+    "findutils",
+    "grep",
+    "libc-bin",
+    "perl-base",
+    "sed",
+    "tar",
+)
+"""What a builder needs besides its compilers, so that packages can be installed in it: apt and dpkg, and the programs
+that dpkg of Ubuntu 16.04 and later looks for."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,6 +22,7 @@ from crosswheel.building.debian.forced import FORCE, OPTIONS, PACKAGES, run_inst
 from crosswheel.building.debian.lock import Lock
 from crosswheel.building.debian.roots import run_root
 from crosswheel.building.job import Job, Settings
+from crosswheel.building.sandbox.docker_engine import DockerSandbox
 from crosswheel.building.sandbox.installer import Installer
 from crosswheel.errors import FetchError, MachineError, StepError
 from crosswheel.planning.installing import INSTALLER, InstallStep, with_installed
@@ -103,21 +104,26 @@ def bench(key: Key) -> Iterator[Bench]:
             archive.publish()
             archives[licence] = Archive(name=licence, uri=f"{url}{licence}/", keys=(pinned,), source="a test")
         yield Bench(base, archives)
+        DockerSandbox(base / "store").remove_images(lambda key: False)
 
 
-def _builder() -> RootStep:
+BOOKWORM = Suite(archive="debian", name="bookworm")
+XENIAL = Suite(archive="ubuntu", name="xenial")
+
+
+def _builder(suite: Suite = BOOKWORM) -> RootStep:
     lock = LockStep(
         name="resolve builder",
         lock="",
         architecture="amd64",
-        suites=(Suite(archive="debian", name="bookworm"),),
+        suites=(suite,),
         packages=("zlib1g",),
         snapshot=DATE,
     )
     return RootStep(name="assemble builder", inputs={"lock": lock})
 
 
-def _step(licence: str, *packages: str, dependencies: bool = False) -> InstallStep:
+def _step(licence: str, *packages: str, dependencies: bool = False, suite: Suite = BOOKWORM) -> InstallStep:
     lock = LockStep(
         name="resolve CUDA",
         lock="",
@@ -127,7 +133,7 @@ def _step(licence: str, *packages: str, dependencies: bool = False) -> InstallSt
         snapshot=DATE,
         dependencies=dependencies,
     )
-    step = with_installed(_builder(), [RootStep(name="extract", inputs={"lock": lock})], "CUDA 8.0")
+    step = with_installed(_builder(suite), [RootStep(name="extract", inputs={"lock": lock})], "CUDA 8.0")
     assert isinstance(step, InstallStep)
     return step
 
@@ -153,9 +159,21 @@ def test_what_the_step_needs() -> None:
     assert with_installed(_builder(), [same], "nothing foreign").key == _builder().key
 
 
-@pytest.mark.parametrize("licence", ["arm64", "all"])
-def test_packages_are_installed_in_the_builder(bench: Bench, builder: Path, licence: str) -> None:
-    out = bench.install(_step(licence, *nvidia.NAMES), builder)
+@pytest.mark.parametrize(
+    ("licence", "suite"),
+    [("arm64", BOOKWORM), ("all", BOOKWORM), ("arm64", XENIAL)],
+    ids=["Debian 12", "Debian 12, a licence for all", "Ubuntu 16.04"],
+)
+def test_packages_are_installed_in_the_builder(bench: Bench, builder: Path, licence: str, suite: Suite) -> None:
+    step = _step(licence, *nvidia.NAMES, suite=suite)
+    if suite is XENIAL:
+        root = step.inputs["builder"]
+        assert isinstance(root, RootStep)
+        try:
+            builder = bench.root(root)
+        except FetchError as error:
+            pytest.skip(f"Ubuntu's archive cannot be reached: {error.why}")
+    out = bench.install(step, builder)
     top = out / nvidia.TOP
     assert (top / "lib/stubs/libcublas.so").read_text() == "cublas\n"
     assert (top / "include/cuda_stdint.h").is_file(), "a dependency"

@@ -7,7 +7,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -307,6 +307,34 @@ def test_what_cannot_be_reached_is_told_at_once(site: Site) -> None:
     for remedy in ("--source ports=FOLDER", 'apt_mirrors = { ports = "URL" }', "--mirror DIR"):
         assert remedy in error.hint
     refuse_unreachable([site.step()], Store(site.store), site.archives, Settings(store=site.store))
+
+
+def test_a_file_that_cannot_be_reached_is_told_as_well(site: Site) -> None:
+    file = _box(site, signed=False, pinned=True)
+    goal = _boxed_step(site, file, given=False)
+    settings = Settings(store=site.store)
+    with pytest.raises(FetchError, match="The archive local cannot be reached") as caught:
+        refuse_unreachable([goal], Store(site.store), site.archives, settings)
+    assert "--source local=FILE.deb" in caught.value.hint
+    refuse_unreachable([_boxed_step(site, file)], Store(site.store), site.archives, settings)
+
+
+def test_what_is_in_the_store_or_in_the_mirror_is_not_asked_for(site: Site) -> None:
+    lock, _ = site.made(site.step())
+    site.more["cuda"] = Archive(name="cuda", uri=NOWHERE, keys=(site.key(),), source="a test")
+    root = site.step()
+    step = root.inputs["lock"]
+    assert isinstance(step, LockStep)
+    pinned = RootStep(name="extract", inputs={"lock": replace(step, pinned=lock.text())})
+    refuse_unreachable([pinned], Store(site.store), site.archives, Settings(store=site.store))
+    for package in (site.store / "debs").glob("*/*"):
+        place = site.base / "mirror/sha256" / package.parent.name / package.name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        package.rename(place)
+    mirrored = Settings(store=site.store, mirror=str(site.base / "mirror"))
+    refuse_unreachable([pinned], Store(site.store), site.archives, mirrored)
+    with pytest.raises(FetchError, match="The archive cuda cannot be reached"):
+        refuse_unreachable([pinned], Store(site.store), site.archives, Settings(store=site.store))
 
 
 # --- archives that lie in a package ----------------------------------------------------------------------------------
