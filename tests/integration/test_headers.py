@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from commandline import CommandLine
+from commandline import CommandLine, copy_of_checkout
 
 from crosswheel.building.emulation import Ended, Place, Process, emulator_mount, run_emulated
 from crosswheel.building.execute import execute
@@ -50,10 +50,11 @@ class Case:
 
 
 MAIN = Case("3.9.2", "debian-11", "gcc-10")
+NEWER = Case("3.11.2", "debian-12", "gcc-12")
 CASES = (
     pytest.param(MAIN, id="3.9"),
     pytest.param(Case("2.7.18", "debian-11", "gcc-10"), id="2.7", marks=pytest.mark.long),
-    pytest.param(Case("3.11.2", "debian-12", "gcc-12"), id="3.11", marks=pytest.mark.long),
+    pytest.param(NEWER, id="3.11", marks=pytest.mark.long),
     pytest.param(Case("3.13.5", "debian-13", "gcc-14"), id="3.13", marks=pytest.mark.long),
 )
 of_each = pytest.mark.parametrize("case", CASES)
@@ -75,20 +76,15 @@ def make(catalog: Catalog) -> Make:
 
 
 @pytest.fixture(scope="session")
-def without_packages(tmp_path_factory: pytest.TempPathFactory, checkout_for_session: CommandLine) -> CommandLine:
-    """A checkout in which Debian 11's Python 3.9 has a source in the place of packages with headers."""
-    path = checkout_for_session.root / "sysroots/debian-11.toml"
-    told = 'development = ["libpython3.9-dev"]\n'
-    assert told in path.read_text()
-    path.write_text(path.read_text().replace(told, f'cpython = "{MAIN.version}"\n'))
-    return checkout_for_session
-
-
-@pytest.fixture(scope="session")
-def checkout_for_session(tmp_path_factory: pytest.TempPathFactory) -> CommandLine:
-    from commandline import copy_of_checkout
-
-    return copy_of_checkout(tmp_path_factory.mktemp("headers") / "checkout")
+def without_packages(tmp_path_factory: pytest.TempPathFactory) -> CommandLine:
+    """A checkout in which Debian's Python 3 has a source in the place of packages with headers."""
+    checkout = copy_of_checkout(tmp_path_factory.mktemp("headers") / "checkout")
+    for case in (MAIN, NEWER):
+        path = checkout.root / f"sysroots/{case.sysroot}.toml"
+        told = f'development = ["libpython{case.series}-dev"]\n'
+        assert told in path.read_text()
+        path.write_text(path.read_text().replace(told, f'cpython = "{case.version}"\n'))
+    return checkout
 
 
 @pytest.fixture(scope="session")
@@ -302,15 +298,24 @@ def test_an_extension_works_in_debians_own_python(
     assert ended.lines[-1].startswith(f"works with CPython {case.series}.")
 
 
-def test_a_wheel_is_built_and_proved_with_them(without_packages: CommandLine, tmp_path: Path) -> None:
+BUILDS = (
+    pytest.param(MAIN, ("wrapt", "--target", "nanopi-m4"), id="setuptools"),
+    pytest.param(MAIN, ("dm-tree", "--target", "nanopi-m4"), id="bazel", marks=pytest.mark.long),
+    pytest.param(NEWER, ("dm-tree", "--version", "0.1.9", "--target", "rpi4"), id="cmake", marks=pytest.mark.long),
+)
+
+
+@pytest.mark.parametrize(("case", "words"), BUILDS)
+def test_a_wheel_is_built_and_proved_with_them(
+    case: Case, words: tuple[str, ...], without_packages: CommandLine, tmp_path: Path
+) -> None:
     """A build whose sysroot has no package of Python's headers: its wheel passes in Debian's own Python."""
-    answer = without_packages.json("build", "wrapt", "--target", "nanopi-m4", "--out", tmp_path)
+    answer = without_packages.json("build", *words, "--out", tmp_path)
     assert answer["proof"]["passed"]
-    names = [step["name"] for step in answer["steps"]]
-    assert f"headers of CPython {MAIN.version} for debian-11 aarch64" in names
     keys = {step["name"]: step["key"] for step in answer["steps"]}
-    sysroot = Store(read_settings().store).path(keys["assemble sysroot debian-11 aarch64"]) / "out"
-    assert not (sysroot / "usr/include/python3.9/Python.h").exists()
+    assert f"headers of CPython {case.version} for {case.sysroot} aarch64" in keys
+    sysroot = Store(read_settings().store).path(keys[f"assemble sysroot {case.sysroot} aarch64"]) / "out"
+    assert not (sysroot / f"usr/include/python{case.series}/Python.h").exists()
 
 
 @pytest.mark.long

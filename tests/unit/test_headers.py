@@ -254,3 +254,11 @@ def test_a_given_source_takes_the_place_of_the_fetched(catalog: Catalog, tmp_pat
     assert tree.inputs["archive"].kind == "local"
     with pytest.raises(InputError, match="does not exist"):
         headers_for(catalog, "3.9", "nanopi-m4", str(tmp_path / "nothing"))
+
+
+def test_every_system_of_every_target_can_have_them(catalog: Catalog) -> None:
+    for name in catalog.target_names:
+        for system in catalog.target(name).systems:
+            asked = headers_for(catalog, system.python, name)
+            assert asked.cpython.series == system.python
+            assert "interpreter" not in asked.step.inputs, "the builder of an era has the Python of that era"
