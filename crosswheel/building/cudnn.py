@@ -129,7 +129,7 @@ def _of_version(libraries: list[_Library], major: str) -> list[_Library]:
 
 
 def _judge(step: CudnnStep, headers: list[Path], libraries: list[_Library]) -> Iterator[str]:
-    versions = {version: path for path in headers if (version := _defined(path))}
+    versions = {version: path for path in headers if (version := header_version(path))}
     fitting = [version for version in versions if f"{version}.".startswith(f"{step.version}.")]
     if not headers:
         yield "there is no cudnn.h in it, and no cudnn_v*.h"
@@ -155,7 +155,7 @@ def _judge(step: CudnnStep, headers: list[Path], libraries: list[_Library]) -> I
     yield from _different(libraries)
 
 
-def _defined(header: Path) -> str:
+def header_version(header: Path) -> str:
     """The version that a header defines; empty for one that defines none."""
     found = {name.decode(): number.decode() for name, number in _DEFINE.findall(header.read_bytes())}
     if "MAJOR" not in found or "MINOR" not in found:

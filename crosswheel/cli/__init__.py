@@ -5,6 +5,7 @@ from __future__ import annotations
 from invoke.collection import Collection
 
 from crosswheel.cli import build as _build
+from crosswheel.cli import cudnn as _cudnn
 from crosswheel.cli import doctor as _doctor
 from crosswheel.cli import headers as _headers
 from crosswheel.cli import inspect as _inspect
@@ -22,6 +23,7 @@ ns = Collection(
     _build.build,
     _build.plan_task,
     _mirroring.mirror,
+    _cudnn.cudnn,
     _inspect.list_task,
     _inspect.check,
     _inspect.explain,

@@ -131,8 +131,8 @@ def warnings(choice: CudaChoice | None, arch: Arch, *, avx: bool | None) -> tupl
     if choice is None or choice.cudnn is None or arch != HOST_ARCH or avx is not False:
         return ()
     return (
-        f"--no-avx holds for what is compiled here, and not for cuDNN {choice.cudnn.version}, which uses AVX on x86_64: "
-        "the wheel will not run with it on a processor without AVX",
+        f"--no-avx holds for what is compiled here, and not for cuDNN {choice.cudnn.version}, which uses AVX on x86_64:"
+        " the wheel will not run with it on a processor without AVX",
     )
 
 
