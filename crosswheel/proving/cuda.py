@@ -7,7 +7,9 @@ Sources: NVIDIA, CUDA C++ Programming Guide 12.9, "Binary Compatibility" ("a cub
 capability X.y will only execute on devices of compute capability X.z where z≥y", and: "Binary compatibility is
 supported only for the desktop. It is not supported for Tegra. Also, the binary compatibility between desktop and Tegra
 is not supported."), "PTX Compatibility", "Feature Set Compiler Targets" (``sm_90a``, ``sm_100f``) and "CUDA Environment
-Variables"; for the price of compiling PTX, donkeycar issue 1124: half an hour on a Jetson.
+Variables". That Tegra's drivers refuse it: jax issues 22723 and 40487 (sm_80's SASS on an Orin, 8.7). The price of
+compiling PTX: TensorFlow's gpu_device.cc ("could take 30 minutes or longer"), donkeycar issue 1124 (5.3: 20 minutes, at
+every start).
 """
 
 from __future__ import annotations
@@ -153,16 +155,14 @@ def _no_gpu(name: str, containers: Iterable[Container], context: Context) -> Fin
 
 
 def _lacking(name: str, lacking: list[Container], of: int, capability: str) -> Finding:
-    fails = 'fails with "no kernel image is available for execution on the device"'
-    near = _tegra(lacking, capability)
     return Finding(
         rule=NAME,
         severity=Severity.FAIL,
         subject=name,
         message=f"{_how_many(lacking, of)} no code for a GPU of compute capability {capability}: there is "
-        f"{_held(lacking)}{near}",
-        hint=f"{'Where the driver refuses it, a' if near else 'A'} kernel in it {fails}. Compile every source for this "
-        f"GPU: --capability {capability}.",
+        f"{_held(lacking)}{_tegra(lacking, capability)}",
+        hint='A kernel in it fails with "no kernel image is available for execution on the device". Compile every '
+        f"source for this GPU: --capability {capability}.",
     )
 
 
@@ -197,9 +197,9 @@ def _compiled(name: str, compiled: list[Container], of: int, capability: str) ->
         subject=name,
         message=f"{_how_many(compiled, of)} no SASS for compute capability {capability}, and PTX, which the driver "
         f"compiles when it is first loaded: there is {_held(compiled)}{_tegra(compiled, capability)}",
-        hint="It runs at a price: the first start of TensorFlow takes half an hour on a Jetson, and every start does "
-        "if the driver's cache is too small for it (CUDA_CACHE_MAXSIZE). Compile it for this GPU: "
-        f"--capability {capability}.",
+        hint="It runs at a price: TensorFlow warns of 30 minutes or longer, and a Jetson Nano took 20 at every start. "
+        "Have the driver keep what it compiled (CUDA_CACHE_MAXSIZE=4294967296), or compile it for this GPU: --capability "
+        f"{capability}.",
     )
 
 

@@ -300,7 +300,7 @@ def test_the_hints_say_what_to_do(tmp_path: Path) -> None:
     (failed,) = said(judge(tmp_path, gpu_elf(container(["60"]))))
     assert failed.hint.endswith("Compile every source for this GPU: --capability 5.3.")
     (warned,) = said(judge(tmp_path, gpu_elf(container([], ["50"]))))
-    assert "half an hour on a Jetson" in warned.hint
+    assert "a Jetson Nano took 20 at every start" in warned.hint
 
 
 # --- hostile ---------------------------------------------------------------------------------------------------------
