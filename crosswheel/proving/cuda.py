@@ -198,8 +198,8 @@ def _compiled(name: str, compiled: list[Container], of: int, capability: str) ->
         message=f"{_how_many(compiled, of)} no SASS for compute capability {capability}, and PTX, which the driver "
         f"compiles when it is first loaded: there is {_held(compiled)}{_tegra(compiled, capability)}",
         hint="It runs at a price: TensorFlow warns of 30 minutes or longer, and a Jetson Nano took 20 at every start. "
-        "Have the driver keep what it compiled (CUDA_CACHE_MAXSIZE=4294967296), or compile it for this GPU: --capability "
-        f"{capability}.",
+        "Have the driver keep what it compiled (CUDA_CACHE_MAXSIZE=4294967296), or compile it for this GPU: "
+        f"--capability {capability}.",
     )
 
 
