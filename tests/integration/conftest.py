@@ -25,6 +25,8 @@ BUILDS: dict[str, tuple[str, ...]] = {
     "cmake": ("dm-tree", "--version", "0.1.9", "--target", "rk3588", "--python", "3.13"),
     "no avx": ("ml-dtypes", "--no-avx"),
     "wrapt": ("wrapt", "--target", "rpi4"),
+    "cuda, cmake": ("cuda-check", "--target", "sbsa-debian", "--cuda"),
+    "cuda, bazel": ("cuda-check", "--version", "1.0.0+bazel", "--target", "sbsa-debian", "--cuda"),
 }
 OF_A_BUILD = frozenset({"run", "wheel", "proof"})
 """Kinds of the steps that come after all that is fetched, assembled and rendered."""

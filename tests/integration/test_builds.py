@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from io import BytesIO
 from pathlib import Path
 
 import pytest
 from commandline import Built, CommandLine
 from elftools.elf.elffile import ELFFile
 from elftools.elf.gnuversions import GNUVerNeedSection
+from elves import binaries
 
 from crosswheel.building.execute import execute
 from crosswheel.building.runners import runners
@@ -64,13 +63,6 @@ EXPECTED = (
     Expected("no avx", "x86_64", "ml_dtypes-0.5.4-cp311-cp311-linux_x86_64.whl", X86_64, 13, "Conroe", DEBIAN_12),
     Expected("wrapt", "rpi4", "wrapt-1.16.0-cp311-cp311-linux_aarch64.whl", AARCH64, 438, "cortex-a72", DEBIAN_12),
 )
-
-
-def binaries(wheel: Path) -> dict[str, ELFFile]:
-    """The ELF files in a wheel, as pyelftools reads them."""
-    with zipfile.ZipFile(wheel) as archive:
-        members = {name: archive.read(name) for name in archive.namelist()}
-    return {name: ELFFile(BytesIO(data)) for name, data in members.items() if data[:4] == b"\x7fELF"}
 
 
 def wanted_versions(elf: ELFFile) -> dict[str, tuple[int, ...]]:
