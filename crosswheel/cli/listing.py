@@ -16,7 +16,7 @@ from crosswheel.planning.fitting import misfit
 from crosswheel.spec.catalog import Catalog
 from crosswheel.spec.recipes import Recipe
 from crosswheel.spec.releases import Release
-from crosswheel.spec.sources import Source
+from crosswheel.spec.targets import System
 
 _MINORS = ((2, 7), *((3, minor) for minor in range(31)))
 """The CPythons that a range is looked at with: 2.7, and 3.0 to one that is far from being released."""
@@ -54,7 +54,8 @@ class Listing:
         """The targets, with their Pythons, that the release goes with."""
         found = []
         for name in self.catalog.target_names:
-            pythons = [s.python for s in self.catalog.target(name).systems if not misfit(release, s, self.catalog)]
+            systems = self.catalog.target(name).systems
+            pythons = list(dict.fromkeys(s.python for s in systems if not misfit(release, s, self.catalog)))
             if pythons:
                 found.append(f"{name} {' '.join(pythons)}")
         return found
@@ -97,8 +98,8 @@ class Listing:
             "targets": self.fits(release),
             "built": self.built(recipe, release),
             "tests": release.tests,
-            "file": release.source.file if isinstance(release.source, Source) else release.source.folder,
-            "sha256": release.source.sha256 if isinstance(release.source, Source) else None,
+            "file": release.source.file if release.source else release.folder,
+            "sha256": release.source.sha256 if release.source else None,
             "note": release.note,
         }
 
@@ -139,6 +140,16 @@ class Listing:
             str(release.tests or "-"),
             f"built: {', '.join(built)}" if built else "planned",
         )
+
+
+def system_words(system: System) -> str:
+    """A system of a target for a person: ``debian-12 (CPython 3.11)``, with its name where it has one, and its CUDA."""
+    words = [f"CPython {system.python}"]
+    if system.cuda:
+        words.append(f"CUDA {system.cuda.toolkit}")
+        words += [f"cuDNN {system.cuda.cudnn}"] if system.cuda.cudnn else []
+    own = f"{system.name}: " if system.name and system.name != system.sysroot else ""
+    return f"{own}{system.sysroot} ({', '.join(words)})"
 
 
 def pythons(range_: str) -> str:

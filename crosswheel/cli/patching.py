@@ -113,10 +113,10 @@ def _fetched_tree(catalog: Catalog, settings: Settings, release: Release, extern
     from crosswheel.building.store import Store
     from crosswheel.cli.console import Screen
 
-    source = release.source
+    source: Source | None = release.source
     if external is not None:
         source = next(item for item in release.externals if item.name == external)
-    if not isinstance(source, Source):
+    if source is None:
         raise InputError(f"{release.version} is kept beside its recipe, and has no patches")
     step = TreeStep(name=f"unpack {source.file}", inputs={"archive": fetch_step(source)})
     with Screen(quiet=True) as screen:
@@ -204,7 +204,7 @@ def _same_as_release(catalog: Catalog, name: str, version: str, path: str, origi
     """``InputError`` for an archive that is not the one that the release names."""
     release = next((release for release in catalog.releases(name) if release.version == version), None)
     source = release.source if release else None
-    if isinstance(source, Source) and origin.kind == "archive" and origin.id != source.sha256:
+    if source and origin.kind == "archive" and origin.id != source.sha256:
         raise InputError(
             f"this archive is not that of {name} {version}",
             where=f"--source {version}={path}",

@@ -91,10 +91,9 @@ def _given(name: str, given: Mapping[str, LocalSource]) -> Step | None:
 
 def _release_source(recipe: Recipe, release: Release, catalog: Catalog) -> Step:
     """A release's own source: fetched, or beside the recipe."""
-    source = release.source
-    if isinstance(source, Source):
-        return fetch_step(source)
-    own = catalog.own_source(recipe.name, source)
+    if release.source:
+        return fetch_step(release.source)
+    own = catalog.own_source(recipe.name, release.folder or "")
     return LocalStep(name=f"take {recipe.name}", path=str(own.path), sha256=own.sha256, folder=True)
 
 

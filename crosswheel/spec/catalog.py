@@ -19,7 +19,7 @@ from crosswheel.spec.patches import Series
 from crosswheel.spec.pythons import CPython, Pythons, answers_in
 from crosswheel.spec.recipes import Recipe
 from crosswheel.spec.releases import Release
-from crosswheel.spec.sources import External, Externals, OwnSource, Place, Replacement, Replacements
+from crosswheel.spec.sources import External, Externals, Place, Replacement, Replacements
 from crosswheel.spec.sysroots import Archive, Sysroot
 from crosswheel.spec.targets import BazelTool, Cpu, Emulator, Target, Toolchain
 from crosswheel.spec.toml import load, read_toml, validate
@@ -137,11 +137,11 @@ class Catalog:
         """The text of the script that runs on the emulated target; empty for a recipe without a wheel."""
         return self.recipe_file(recipe, recipe.check.script) if recipe.check else ""
 
-    def own_source(self, recipe: str, source: OwnSource) -> OwnTree:
+    def own_source(self, recipe: str, folder: str) -> OwnTree:
         """A source that is kept beside a recipe. ``DataError`` where the folder is not there."""
-        path = self.root / "recipes" / recipe / source.folder
+        path = self.root / "recipes" / recipe / folder
         if not path.is_dir():
-            raise DataError(f"the source {source.folder!r} is no folder", where=str(path.parent))
+            raise DataError(f"`folder` says {folder!r}, and there is no such folder", where=str(path.parent))
         return OwnTree(path=path, sha256=sha256_tree(path))
 
     def recipe_file(self, recipe: Recipe, file: str) -> str:

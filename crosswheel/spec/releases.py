@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
-from crosswheel.spec.base import Model, Name, Specifier, VersionText
+from crosswheel.spec.base import FileName, Model, Name, Specifier, VersionText
 from crosswheel.spec.outputs import CMakeBuild, Link, ScriptBuild
-from crosswheel.spec.sources import External, OwnSource, Requirement, Source
+from crosswheel.spec.sources import External, Requirement, Source
 
 
 class Configure(Model):
@@ -101,7 +101,8 @@ class Release(Model):
     era: str = ""
     backend: Literal["bazel", "pep517", "cmake", "meson", "script"]
     python: Specifier
-    source: Source | OwnSource
+    source: Source | None = None
+    folder: FileName | None = None
     tests: int | None = Field(default=None, gt=0)
     externals: tuple[External, ...] = ()
     requires: tuple[Requirement, ...] = ()
@@ -114,6 +115,12 @@ class Release(Model):
     needs: Needs = Needs()
     facts: dict[str, Fact] = {}
     note: str = ""
+
+    @model_validator(mode="after")
+    def _has_a_source(self) -> Release:
+        if (self.source is None) == (self.folder is None):
+            raise ValueError("its source is a file ([source]) or a `folder` beside the recipe: one of them")
+        return self
 
     @model_validator(mode="after")
     def _backend_data(self) -> Release:

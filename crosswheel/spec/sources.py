@@ -47,12 +47,6 @@ class Source(Model):
     note: str = ""
 
 
-class OwnSource(Model):
-    """A source that is kept beside the recipe: ``folder``, below the folder of ``recipe.toml``."""
-
-    folder: FileName
-
-
 class External(Source):
     """A source that the build tool would download by itself, handed to it as an unpacked folder.
 

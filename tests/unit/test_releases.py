@@ -132,7 +132,7 @@ def test_a_python_that_a_release_does_not_serve(catalog: Catalog) -> None:
     told = refusal(catalog, version="1.5.0", target="rpi4")
     assert "1.5.0 serves CPython" in told and "asked for is 3.11 on rpi4" in told
     assert "nearest that fits rpi4: version 2.12.1 with CPython 3.11" in told
-    assert "targets that 1.5.0 fits: nanopi-m4 with CPython 2.7, x86_64 with CPython 2.7" in told
+    assert "nanopi-m4 with CPython 2.7, x86_64 with CPython 2.7" in told
 
 
 def test_a_python_without_numpy(data: Path) -> None:
