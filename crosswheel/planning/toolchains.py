@@ -60,8 +60,10 @@ def values_of(
         "gcc": toolchain.gcc,
         "gcc_lib": f"/usr/lib/gcc{cross}/{triplet(arch)}/{toolchain.gcc}",
         "python": system.python,
-        "soabi": f"cpython-{system.python.replace('.', '')}-{triplet(arch)}",
-        "sysconfigdata": "_sysconfigdata__crosswheel",
+        "soabi": f"cpython-{system.python.replace('.', '')}{_letter(system.python)}-{triplet(arch)}",
+        # Since 3.6 sysconfig takes the name from _PYTHON_SYSCONFIGDATA_NAME.
+        "sysconfigdata": "_sysconfigdata" if system.python == "3.5" else "_sysconfigdata__crosswheel",
+        "python_before_argv": system.python in ("3.5", "3.6", "3.7"),
         "cpu_flags": list(cpu.flags),
         "cuda": cuda,
         "sysroot": paths.sysroot,
@@ -74,12 +76,19 @@ def values_of(
     }
 
 
+def _letter(python: str) -> str:
+    """``m`` in the names of what Pythons from 3.3 to 3.7 load (PEP 3149)."""
+    return "m" if python.startswith("3.") and int(python.partition(".")[2]) < 8 else ""
+
+
 def _described(python: str, host: str, *, upstream: bool) -> str:
-    """The module in which a Python says how it was built, as Debian calls it, or as ``upstream`` does: ``sysconfig.py``
-    of 3.5 has no machine in the name, that of 3.6 on has the ABI's letter as well."""
-    if not upstream:
-        return f"_sysconfigdata__{host}"
+    """The module in which a Python says how it was built, as Debian and Ubuntu call it, or as ``upstream`` does:
+    ``sysconfig.py`` of 3.5 has no machine in the name, that of 3.6 on has the ABI's letter as well."""
     minor = int(python.partition(".")[2])
+    if not upstream and python == "3.5":
+        return f"plat-{host}/_sysconfigdata_m"  # libpython3.5-stdlib of Ubuntu 16.04
+    if not upstream and (python.startswith("2.") or minor >= 8):
+        return f"_sysconfigdata__{host}"
     if python.startswith("2.") or minor < 6:
         return "_sysconfigdata"
     return f"_sysconfigdata_{'m' if minor < 8 else ''}_linux_{host}"

@@ -193,7 +193,7 @@ def test_sysconfig_answers_from_what_configure_found(
     paths = Paths(python=str(tmp_path))
     values = values_of(system, catalog.toolchain("gcc-10"), catalog.cpu(target.cpu), target.arch, paths)
     files = toolchain_files(renderer_of(catalog), values)
-    (tmp_path / "rendered.py").write_text(files["python/_sysconfigdata__crosswheel.py"].text)
+    (tmp_path / "rendered.py").write_text(files[f"python/{values['sysconfigdata']}.py"].text)
     found = runpy.run_path(str(tmp_path / "rendered.py"))["build_time_vars"]
     assert found == {
         "CC": "/toolchain/bin/cc -pthread",
