@@ -37,6 +37,7 @@ def list_task(_context: Context, recipe: str | None = None, json: bool = False) 
 
 def _list_everything(listing: Listing) -> None:
     from crosswheel.cli.console import show_table
+    from crosswheel.cli.listing import system_words
 
     show_table(*listing.recipes_table())
     catalog = listing.catalog
@@ -48,7 +49,7 @@ def _list_everything(listing: Listing) -> None:
             (
                 target.name,
                 target.cpu,
-                ", ".join(f"{system.sysroot} (CPython {system.python})" for system in target.systems),
+                ", ".join(system_words(system) for system in target.systems),
                 target.title,
             )
             for target in targets

@@ -138,7 +138,7 @@ def test_help_of_every_task(crosswheel: CommandLine, name: str) -> None:
     assert usage.startswith(f"Usage: ./x {name}") and empty == "" and what.rstrip().endswith((".", "`."))
     task = ns[name]
     for argument in task.get_arguments():
-        option = argument.name.replace("_", "-")
+        option = argument.name.strip("_").replace("_", "-")
         assert argument.help, f"{name}: --{option} has no help"
         assert f"--{option}" in done.stdout or option.upper() in done.stdout
     assert max(len(line) for line in done.stdout.splitlines()) <= 120

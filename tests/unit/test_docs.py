@@ -14,6 +14,7 @@ from packaging.version import Version
 
 from crosswheel.building.job import Settings
 from crosswheel.cli import ns
+from crosswheel.cli.listing import system_words
 from crosswheel.cli.settings import UserSettings
 from crosswheel.proving.prove import STATIC_RULES
 from crosswheel.spec.catalog import Catalog
@@ -205,7 +206,7 @@ def test_the_readmes_recipes_are_the_catalogs(catalog: Catalog) -> None:
 def test_the_readmes_targets_are_the_catalogs(catalog: Catalog) -> None:
     for row, name in zip(table(ROOT / "README.md", "Targets"), catalog.target_names, strict=True):
         target = catalog.target(name)
-        systems = ", ".join(f"{system.sysroot} (CPython {system.python})" for system in target.systems)
+        systems = ", ".join(system_words(system) for system in target.systems)
         assert row == [name, target.cpu, systems, target.title]
 
 
