@@ -47,6 +47,16 @@ def setup_wheel(python: str) -> tuple[str, ...]:
     return (python, "-c", _SETUP, "bdist_wheel", "--dist-dir", OUT)
 
 
+WITHOUT_PIP = ("2.7", "3.5", "3.6")
+"""Pythons in whose builders pip cannot build with what is there. For 2.7 there is none; Ubuntu 16.04 has pip 8.1 and
+Ubuntu 18.04 pip 9.0, and ``--no-build-isolation`` came with pip 10 (its release notes)."""
+
+
+def make_wheel(python: str) -> tuple[str, ...]:
+    """The command that makes the wheel of a package's ``setup.py`` or PEP 517 backend, by the builder's ``python``."""
+    return setup_wheel(f"/usr/bin/python{python}") if python in WITHOUT_PIP else PIP_WHEEL
+
+
 @dataclass(frozen=True, kw_only=True)
 class Compilation:
     """A backend's part of the plan.

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from crosswheel.planning.backends import OUT, PIP_WHEEL, REPOSITORY_CACHE, TOOLS, Compilation, filled
+from crosswheel.planning.backends import OUT, REPOSITORY_CACHE, TOOLS, Compilation, filled, make_wheel
 from crosswheel.planning.fitting import NUMPY
 from crosswheel.planning.render import Renderer
 from crosswheel.planning.resolve import Resolution
@@ -151,7 +151,7 @@ def _cuda_words(resolution: Resolution, cuda: Cuda | None) -> dict[str, str]:
 
 def _commands(resolution: Resolution, build: BazelBuild, python: str) -> tuple[tuple[str, ...], ...]:
     if not build.outputs:
-        return (PIP_WHEEL,)
+        return (make_wheel(resolution.python),)
     output = build.outputs[resolution.output]
     configure = (build.configure.command,) if build.configure else ()
     words = {"{python}": python, "{out}": OUT, "{platform}": f"linux_{resolution.target.arch}"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from crosswheel.planning.backends import OUT, PIP_WHEEL, SOURCE, Compilation, filled
+from crosswheel.planning.backends import OUT, SOURCE, Compilation, filled, make_wheel
 from crosswheel.planning.render import Renderer
 from crosswheel.planning.resolve import Resolution
 from crosswheel.planning.steps import RenderedFile
@@ -27,7 +27,9 @@ def compilation(
         files={path: RenderedFile(text=text)},
         env={"CMAKE_TOOLCHAIN_FILE": place},
         sized_env={"CMAKE_BUILD_PARALLEL_LEVEL": "{jobs}"},
-        commands=_commands(build.outputs[resolution.output], place, values["toolchain"]) if build else (PIP_WHEEL,),
+        commands=_commands(build.outputs[resolution.output], place, values["toolchain"])
+        if build
+        else (make_wheel(resolution.python),),
     )
 
 
