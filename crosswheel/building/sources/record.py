@@ -51,7 +51,10 @@ def _pins(text: str) -> Mapping[str, str]:
 
 
 def _take(wheel: ZipFile, member: str, pin: str, dest: Path) -> None:
-    info = wheel.getinfo(member)
+    try:
+        info = wheel.getinfo(member)
+    except KeyError:
+        raise Mismatch(f"RECORD lists {member}, and the wheel does not have it") from None
     if info.file_size > MOST_BYTES:
         raise Mismatch(f"{member} has {info.file_size:,} bytes; at most {MOST_BYTES:,} are taken")
     path = _inside(dest, member)
