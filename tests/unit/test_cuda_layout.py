@@ -1,4 +1,4 @@
-"""CUDA 8.0 as NVIDIA's packages have it, laid out: what TensorFlow 1.5's build files ask for is there, for both sides."""
+"""CUDA 8.0 as NVIDIA's packages have it, laid out: what TensorFlow 1.5 asks for is there, for both sides."""
 
 from __future__ import annotations
 
