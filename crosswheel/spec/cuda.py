@@ -93,10 +93,14 @@ class Toolkit(Model):
     source: str
     note: str = ""
 
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """All of them, of every side and architecture."""
+        return (*self.host, *self.programs, *(part for parts in self.target.values() for part in parts))
+
     @model_validator(mode="after")
     def _laid_out(self) -> Toolkit:
-        parts = [*self.host, *self.programs, *(part for parts in self.target.values() for part in parts)]
-        if any(part.file or not part.layout for part in parts):
+        if any(part.file or not part.layout for part in self.parts):
             raise ValueError("a toolkit's part is of packages or of a wheel, and has a `layout`")
         return self
 
@@ -114,8 +118,13 @@ class Cudnn(Model):
     source: str
     note: str = ""
 
+    @property
+    def all_parts(self) -> tuple[Part, ...]:
+        """Those of every architecture."""
+        return tuple(part for parts in self.parts.values() for part in parts)
+
     @model_validator(mode="after")
     def _found_by_name(self) -> Cudnn:
-        if any(part.layout for parts in self.parts.values() for part in parts):
+        if any(part.layout for part in self.all_parts):
             raise ValueError("a part of cuDNN has no `layout`: its files are found by their names")
         return self

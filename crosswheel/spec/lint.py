@@ -37,6 +37,7 @@ def lint(catalog: Catalog) -> list[Problem]:
         _targets,
         _sysroots,
         _pythons,
+        _cuda,
         _patches,
     )
     for section in sections:
@@ -322,6 +323,31 @@ def _sysroots(catalog: Catalog) -> Iterator[Problem]:
 
 def _pythons(catalog: Catalog) -> Iterator[Problem]:
     yield from (Problem(where=where, what=what) for where, what in problems_of_pythons(catalog))
+
+
+def _cuda(catalog: Catalog) -> Iterator[Problem]:
+    folder = catalog.root / "toolchains"
+    yield from _each(catalog, catalog.cuda_versions, catalog.cuda)
+    yield from _each(catalog, catalog.cudnn_versions, catalog.cudnn)
+    toolkits = {version: catalog.cuda(version) for version in _readable(catalog.cuda_versions, catalog.cuda)}
+    cudnns = {version: catalog.cudnn(version) for version in _readable(catalog.cudnn_versions, catalog.cudnn)}
+    files = [(folder / "cuda" / f"{version}.toml", item.parts) for version, item in toolkits.items()]
+    files += [(folder / "cudnn" / f"{version}.toml", item.all_parts) for version, item in cudnns.items()]
+    for path, parts in files:
+        archives = {suite.archive for part in parts for suite in part.suites} - set(catalog.archives)
+        for archive in sorted(archives):
+            yield Problem(where=_at(catalog, path), what=f"sysroots/archives.toml has no archive {archive!r}")
+    for name in _readable(catalog.target_names, catalog.target):
+        path = folder / "targets" / f"{name}.toml"
+        for number, system in enumerate(catalog.target(name).systems):
+            own = system.cuda
+            where = _at(catalog, path, "systems", number)
+            if own and own.toolkit not in catalog.cuda_versions:
+                yield Problem(where=where, what=f"toolchains/cuda has no CUDA {own.toolkit}")
+            if own and own.cudnn and own.cudnn not in catalog.cudnn_versions:
+                yield Problem(where=where, what=f"toolchains/cudnn has no cuDNN {own.cudnn}")
+            elif own and own.cudnn in cudnns and not SpecifierSet(cudnns[own.cudnn].cuda).contains(own.toolkit):
+                yield Problem(where=where, what=f"cuDNN {own.cudnn} is for CUDA {cudnns[own.cudnn].cuda}")
 
 
 def _patches(catalog: Catalog) -> Iterator[Problem]:

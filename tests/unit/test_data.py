@@ -151,3 +151,31 @@ def test_two_replacements_of_one_external(data: Path) -> None:
     text = path.read_text()
     path.write_text(text + "\n" + text[text.rindex("[[replacements]]") :])
     assert any("two replacements stand for" in line for line in told(data))
+
+
+def test_what_the_written_data_says_of_cuda(data: Path) -> None:
+    change(data / "toolchains/targets/jetson-nano.toml", 'toolkit = "10.2", cudnn = "8.2"', 'toolkit = "10.9"')
+    change(data / "toolchains/targets/jetson-xavier.toml", 'cudnn = "8.6"', 'cudnn = "8.7"')
+    change(data / "toolchains/targets/jetson-orin.toml", 'cudnn = "9.3"', 'cudnn = "8.6"')
+    change(data / "toolchains/cuda/8.0.toml", 'archive = "cuda-ubuntu1604"', 'archive = "cuda-ubuntu1504"')
+    change(data / "toolchains/cudnn/8.2.toml", 'archive = "jetson"', 'archive = "jetsam"')
+    change(data / "toolchains/cuda/12.2.toml", "\n[host.layout]", "\n[host.lay]")
+    problems = "\n".join(told(data))
+    for expected in (
+        "toolchains/targets/jetson-nano.toml:8: toolchains/cuda has no CUDA 10.9",
+        "toolchains/targets/jetson-xavier.toml:8: toolchains/cudnn has no cuDNN 8.7",
+        "toolchains/targets/jetson-orin.toml:8: cuDNN 8.6 is for CUDA >=11,<12",
+        "toolchains/cuda/8.0.toml: sysroots/archives.toml has no archive 'cuda-ubuntu1504'",
+        "toolchains/cudnn/8.2.toml: sysroots/archives.toml has no archive 'jetsam'",
+        "toolchains/cuda/12.2.toml",
+    ):
+        assert expected in problems
+
+
+def test_a_part_of_cudnn_has_no_layout_and_one_of_a_toolkit_has(data: Path) -> None:
+    cudnn, toolkit = data / "toolchains/cudnn/6.0.toml", data / "toolchains/cuda/8.0.toml"
+    cudnn.write_text(cudnn.read_text() + '\n[parts.x86_64.layout]\n"*" = "lib/"\n')
+    toolkit.write_text(toolkit.read_text().partition("\n[target.aarch64.layout]")[0])
+    problems = "\n".join(told(data))
+    assert "cudnn/6.0.toml:" in problems
+    assert "a toolkit's part is of packages or of a wheel, and has a `layout`" in problems
