@@ -64,9 +64,7 @@ def _run_commands(step: RunStep, inputs: Mapping[str, Path], job: Job, build: Pa
         _save(step, argv, container, job.work)
         lines.clear()
         job.log(f"$ {shlex.join(argv)}")
-        status = sandbox.run(
-            replace(container, argv=argv), log=log, cancelled=job.cancelled, label_key=job.key
-        )
+        status = sandbox.run(replace(container, argv=argv), log=log, cancelled=job.cancelled, label_key=job.key)
         if status == 0:
             commands.popleft()
             continue

@@ -351,9 +351,7 @@ _FINDING_INDENT = 23
 """Where the message of a finding begins, in columns (``proof_lines``)."""
 
 
-def proof_text(
-    proof: Proof, wheel: Path, seconds: float | None, *, width: int | None = None
-) -> list[tuple[str, str]]:
+def proof_text(proof: Proof, wheel: Path, seconds: float | None, *, width: int | None = None) -> list[tuple[str, str]]:
     """Pieces of text with their styles: the wheel, then the proof as its log has it, wrapped to ``width`` columns."""
     from crosswheel.proving.table import proof_lines
 
