@@ -158,9 +158,12 @@ def _interpreter_step(catalog: Catalog, cpython: CPython, source: Step, builder:
         commands=(
             (f"{_SOURCE}/configure", *(word for word in native if word != "--enable-shared")),
             ("make", "python"),
+            # Its own description: site.py of 3.6 and before does not start without it.
+            ("make", "pybuilddir.txt"),
             ("mkdir", "-p", f"{OUT}/bin", f"{library}/lib-dynload"),
             ("cp", "python", f"{OUT}/bin/python{series}"),
             ("cp", "-r", f"{_SOURCE}/Lib/.", library),
+            ("find", "build", "-name", "_sysconfigdata*.py", "-exec", "cp", "-t", library, "{}", "+"),
             ("rm", "-rf", f"{library}/test"),
         ),
         env={
