@@ -29,6 +29,7 @@ MEASUREMENTS = {
     "sysroot": "a sysroot, cold against mmdebstrap and from the store",
     "headers": "headers of CPython's own source, of four versions",
     "jetpack": "a JetPack-shaped sysroot, cold, from a stand-in of the archives",
+    "sbsa": "a sysroot with CUDA and cuDNN for aarch64 servers, cold",
     "overhead": "a build of dm-tree against the bare Bazel command",
     "wrappers": "what a call of a compiler's wrapper costs",
     "emulated": "cross against emulated compilation",
