@@ -30,15 +30,14 @@ class LocalSource:
 
 
 def externals_of(resolution: Resolution, catalog: Catalog) -> tuple[External, ...]:
-    """What a release's own build files download for this build: without what only a feature needs that is off, unless
-    the build files load from it."""
+    """What a release's own build files download for this build: without what only another output needs, or a feature
+    that is off, unless the build files load from it."""
     optional = resolution.release.bazel.optional if resolution.release.bazel else {}
     found = catalog.externals(resolution.recipe.name, resolution.release, resolution.target.arch, resolution.features)
     loaded = catalog.loaded_externals(resolution.recipe.name, resolution.release)
+    wanted = {*resolution.features, resolution.output}
     return tuple(
-        item
-        for item in found
-        if item.name not in optional or item.name in loaded or optional[item.name] in resolution.features
+        item for item in found if item.name not in optional or item.name in loaded or optional[item.name] in wanted
     )
 
 

@@ -168,7 +168,7 @@ def _bazel(catalog: Catalog, recipe: Recipe, build: BazelBuild, path: Path) -> I
             yield Problem(where=_at(catalog, path, "bazel", "repositories"), what=what)
     named = {
         "bazel.features": set(build.features),
-        "bazel.optional": set(build.optional.values()) - {""},
+        "bazel.optional": set(build.optional.values()) - {"", *build.outputs},
         "bazel.configure.features": set(build.configure.features) if build.configure else set(),
     }
     for key, names in named.items():

@@ -40,8 +40,8 @@ class BazelBuild(Model):
     ``toolchains/templates/repositories/``) that stand in for what Bazel would download. ``features`` are flags where
     a feature is on. ``heap`` is Bazel's Java heap in MiB.
 
-    ``optional`` maps an external of upstream's build files to the feature without which no target of ours reaches it
-    (empty: none reaches it); it is then not fetched.
+    ``optional`` maps an external of upstream's build files to the feature without which no target of ours reaches it,
+    or to the one output that does (empty: none reaches it); for others it is not fetched.
 
     Without ``outputs`` the package's ``setup.py`` calls Bazel; with them, Bazel is called by ``configure``'s answers
     and the output's targets. Either way it reads our ``.bazelrc``.
