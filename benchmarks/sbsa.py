@@ -14,7 +14,7 @@ from pathlib import Path
 from benchmarks.rows import Row
 from crosswheel.building.job import Settings
 from crosswheel.building.store import Store
-from crosswheel.cli.build import execute_all
+from crosswheel.cli.executing import execute_all
 from crosswheel.cli.settings import DATA
 from crosswheel.planning.arranging import MembersStep
 from crosswheel.planning.plan import plan

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from crosswheel.building.job import Settings
 from crosswheel.building.store import Store
-from crosswheel.cli.build import execute_all
+from crosswheel.cli.executing import execute_all
 from crosswheel.errors import StepError
 from crosswheel.planning.steps import Step
 from crosswheel.spec.catalog import Catalog

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 
 from crosswheel.cli.asking import Asked, package_task
+from crosswheel.cli.executing import execute_all
 from crosswheel.cli.settings import DATA, read_settings
 from crosswheel.errors import InputError
 from crosswheel.planning.archives import refuse_unused
@@ -25,7 +26,6 @@ from crosswheel.spec.catalog import Catalog
 
 if TYPE_CHECKING:
     from crosswheel.building.execute import Result
-    from crosswheel.building.job import Settings
     from crosswheel.building.store import Store
     from crosswheel.building.wheelhouse import Wheelhouse
     from crosswheel.proving.prove import Proof
@@ -117,31 +117,6 @@ def _unbuildable(planned: Plan, catalog: Catalog) -> InputError | None:
     """The error for what can be planned and not built; told before anything runs."""
     chosen = planned.resolution
     return unknown_externals(chosen.recipe.name, chosen.release, chosen.target, catalog) or lacking(planned.steps)
-
-
-def execute_all(goals: Sequence[Step], catalog: Catalog, store: Store, settings: Settings, *, quiet: bool) -> Result:
-    """Executes steps on this machine, which is set up first where something is lacking and the user agrees."""
-    from crosswheel.building.execute import ONE_AT_A_TIME, execute
-    from crosswheel.building.runners import runners
-    from crosswheel.cli.console import Screen
-
-    if not all(store.has(goal.key) for goal in goals):
-        from crosswheel.cli.doctor import prepare_for_build
-
-        missing = {step.kind for goal in goals for step in goal.walk() if not store.has(step.key)}
-        if settings.offline:
-            missing -= {"fetch", "lock", "root"}  # the mirror's files are read, and no client of an archive runs
-        prepare_for_build(settings, missing)
-        if not settings.offline and missing & {"lock", "root"}:
-            from crosswheel.building.debian.reach import refuse_unreachable
-
-            refuse_unreachable(goals, store, catalog.archives, settings)
-        if settings.sandbox == "host" and missing & ONE_AT_A_TIME:
-            from crosswheel.building.sandbox.host import WARNING
-
-            print(WARNING, file=sys.stderr)
-    with Screen(quiet=quiet) as screen:
-        return execute(goals, store, settings, runners(catalog, settings), screen)
 
 
 def _release(planned: Plan, result: Result, store: Store, out: Path) -> tuple[Path, Proof]:

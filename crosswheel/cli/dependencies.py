@@ -37,7 +37,7 @@ def make_wheelhouse(
 ) -> Wheelhouse:
     """Builds or fetches all that a released ``wheel`` requires, and lays it out in ``wheelhouse/`` beside it. What is
     built is released beside ``wheel`` as well, with its proof."""
-    from crosswheel.cli.build import execute_all
+    from crosswheel.cli.executing import execute_all
 
     def make(steps: Sequence[Step]) -> Mapping[str, Artefact]:
         if all(store.has(step.key) for step in steps):  # what is there is not told once more for each wheel

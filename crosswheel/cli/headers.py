@@ -100,7 +100,7 @@ def make(asked: Headers, catalog: Catalog, settings: Settings, folder: Path, *, 
 
     from crosswheel.building.runs import copy_writable
     from crosswheel.building.store import Store
-    from crosswheel.cli.build import execute_all
+    from crosswheel.cli.executing import execute_all
 
     began = time.monotonic()
     result = execute_all((asked.step,), catalog, Store(settings.store), settings, quiet=quiet)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from invoke.context import Context
 
 from crosswheel.cli.asking import Asked, package_task
-from crosswheel.cli.build import execute_all, make_plan
+from crosswheel.cli.build import make_plan
+from crosswheel.cli.executing import execute_all
 from crosswheel.cli.settings import DATA, read_settings
 from crosswheel.errors import InputError
 from crosswheel.planning.steps import LocalStep, Step

@@ -11,7 +11,7 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 from packaging.version import Version
 
 from crosswheel.cli.asking import DEFAULT_TARGET
-from crosswheel.cli.build import execute_all
+from crosswheel.cli.executing import execute_all
 from crosswheel.cli.settings import DATA, read_settings
 from crosswheel.digest import sha256_file
 from crosswheel.errors import InputError
