@@ -69,8 +69,18 @@ def _bring(path: Path, dest: Path) -> None:
     dest.parent.mkdir(parents=True, exist_ok=True)
     if path.is_symlink() and not path.readlink().is_absolute():
         dest.symlink_to(path.readlink())
-    else:
+    elif ".so" not in path.name or not _shared(path, dest):
         shutil.copy2(path, dest)
+
+
+def _shared(path: Path, dest: Path) -> bool:
+    """Whether ``dest`` could be made the same file as ``path``: CUDA's libraries have half a gigabyte each, and the store
+    has them already. No file of an artefact is ever written to."""
+    try:
+        os.link(path.resolve(), dest)
+    except OSError:  # another file system, or one without hard links
+        return False
+    return True
 
 
 def _write(files: Mapping[str, RenderedFile], out: Path) -> None:
