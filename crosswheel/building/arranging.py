@@ -74,7 +74,7 @@ def _bring(path: Path, dest: Path) -> None:
 
 
 def _shared(path: Path, dest: Path) -> bool:
-    """Whether ``dest`` could be made the same file as ``path``: CUDA's libraries have half a gigabyte each, and the store
+    """Whether ``dest`` could be made the same file as ``path``: libraries of CUDA have half a gigabyte, and the store
     has them already. No file of an artefact is ever written to."""
     try:
         os.link(path.resolve(), dest)
