@@ -18,9 +18,11 @@ from crosswheel.building.debian.apt import resolve, run_lock
 from crosswheel.building.debian.aptrun import AptRunner, ContainerApt, HostApt, Ran
 from crosswheel.building.debian.lock import Lock
 from crosswheel.building.debian.mirrors import machine_mirrors
+from crosswheel.building.debian.reach import refuse_unreachable
 from crosswheel.building.debian.roots import run_root
 from crosswheel.building.job import Cancelled, Job, Settings
-from crosswheel.errors import MachineError
+from crosswheel.building.store import Store
+from crosswheel.errors import FetchError, MachineError
 from crosswheel.planning.steps import LockStep, RootStep
 from crosswheel.spec.catalog import Catalog
 from crosswheel.spec.sysroots import Archive, Sysroot
@@ -50,7 +52,7 @@ def _step(name: str, architecture: str, packages: Sequence[str]) -> LockStep:
         name=f"resolve {name} {architecture}",
         lock="a-test",
         architecture=architecture,
-        suites=sysroot.suites,
+        suites=sysroot.suites_for("aarch64" if architecture == "arm64" else "x86_64"),
         packages=tuple(packages),
         snapshot=sysroot.snapshot,
     )
@@ -132,7 +134,14 @@ def _newest(folder: Path, prefix: str, *names: str) -> str:
 def test_every_sysroot_resolves(tmp_path: Path, name: str, architecture: str) -> None:
     sysroot = CATALOG.sysroot(name)
     packages = sorted({*_development(sysroot), *_runtime(sysroot)})
-    lock = resolve(_step(name, architecture, packages), _job(tmp_path / "job"), CATALOG.archives)
+    step = _step(name, architecture, packages)
+    if name.startswith("ubuntu"):
+        store = Store(tmp_path / "store")
+        try:
+            refuse_unreachable([step], store, CATALOG.archives, Settings(store=store.root))
+        except FetchError as error:  # they are elsewhere than Debian's, and not every network leads there
+            pytest.skip(error.what)
+    lock = resolve(step, _job(tmp_path / "job"), CATALOG.archives)
     assert set(packages) <= {package.package for package in lock.packages}
     assert {package.archive for package in lock.packages} <= set(CATALOG.archives)
 
