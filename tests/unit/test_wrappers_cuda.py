@@ -20,6 +20,9 @@ printf '\\n' >>{calls}
 exit "${{EXIT:-0}}"
 """
 CUDA = {
+    "root": "/cuda",
+    "target_dir": "aarch64-linux",
+    "target_libraries": (),
     "standard": "c++11",
     "capabilities": ("5.3", "6.2"),
     "target_options": ("-target-dir", "aarch64-linux"),
