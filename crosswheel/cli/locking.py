@@ -33,8 +33,9 @@ def lock_steps(catalog: Catalog, target: str) -> Iterator[LockStep]:
     """The lock steps of every recipe's newest build for a target, in each of its Pythons, as if nothing were pinned."""
     for recipe in catalog.recipe_names:
         for system in catalog.target(target).systems:
+            wanted = Request(recipe=recipe, target=target, python=system.python, system=system.name)
             try:
-                resolution = resolve(Request(recipe=recipe, target=target, python=system.python), catalog)
+                resolution = resolve(wanted, catalog)
             except CrosswheelError:
                 continue  # this recipe does not serve the target
             for step in plan(resolution, catalog, rules={}).steps:

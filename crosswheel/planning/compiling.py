@@ -24,7 +24,7 @@ from crosswheel.planning.cuda_steps import compilers, headers, laid_out, variabl
 from crosswheel.planning.fitting import NUMPY
 from crosswheel.planning.headers import headers_step
 from crosswheel.planning.installing import forced_parts, with_installed
-from crosswheel.planning.render import renderer_of
+from crosswheel.planning.render import Renderer, renderer_of
 from crosswheel.planning.resolve import WHEEL, Resolution
 from crosswheel.planning.roots import builder_step, parts_step, sysroot_step
 from crosswheel.planning.sources import (
@@ -164,15 +164,9 @@ def compile_step(
     if externals_of(resolution, catalog):
         inputs["externals"] = repository_cache(resolution, catalog, given)
         copies["externals"] = REPOSITORY_CACHE
-    for role, (step, place) in _needed(resolution, catalog).items():
+    for role, (step, place) in {**_needed(resolution, catalog), **_gpu(resolution, catalog, renderer, given)}.items():
         inputs[role] = step
         mounts[role] = place
-    if resolution.cuda:
-        # TensorFlow's generators are linked with what they generate code for.
-        programs = release.bazel is not None and bool(release.bazel.outputs)
-        for role, laid in laid_out(resolution.cuda, arch, catalog, renderer, given, programs=programs).items():
-            inputs[role] = laid.step
-            mounts[role] = laid.place
     return RunStep(
         name=f"compile {resolution.recipe.name} {release.version} for {resolution.target.name}",
         inputs=inputs,
@@ -192,6 +186,18 @@ def compile_step(
         sized_files=compilation.sized_files,
         caches=_caches(compilation, inputs),
     )
+
+
+def _gpu(
+    resolution: Resolution, catalog: Catalog, renderer: Renderer, given: Mapping[str, LocalSource]
+) -> dict[str, tuple[Step, str]]:
+    """What a build for a GPU reads besides, as :func:`_needed` has it."""
+    if resolution.cuda is None:
+        return {}
+    # TensorFlow's generators are linked with what they generate code for.
+    programs = resolution.release.bazel is not None and bool(resolution.release.bazel.outputs)
+    laid = laid_out(resolution.cuda, resolution.target.arch, catalog, renderer, given, programs=programs)
+    return {role: (each.step, each.place) for role, each in laid.items()}
 
 
 def _needed(resolution: Resolution, catalog: Catalog) -> dict[str, tuple[Step, str]]:
@@ -228,7 +234,7 @@ def _roots(resolution: Resolution, catalog: Catalog) -> dict[str, Step]:
     if resolution.apt_force and resolution.cuda and isinstance(builder, RootStep):
         toolkit = resolution.cuda.toolkit
         parts = forced_parts(toolkit, arch, catalog.sysroot(resolution.toolchain.sysroot))
-        steps = [parts_step(part, f"{', '.join(part.packages)}, {part.arch}") for part in parts]
+        steps = [parts_step(catalog, part, f"{', '.join(part.packages)}, {part.arch}") for part in parts]
         builder = with_installed(builder, steps, f"CUDA {toolkit.version}")
     return {
         "builder": builder,

@@ -133,7 +133,7 @@ def _part(part: Part, catalog: Catalog, title: str) -> tuple[str, Step]:
         return part.file.file, fetch_step(part.file)
     if wheel is None:
         more = f" and {len(part.packages) - 1} more" if len(part.packages) > 1 else ""
-        return f"{part.arch} {' '.join(part.packages)}", parts_step(part, f"{title}: {part.packages[0]}{more}")
+        return f"{part.arch} {' '.join(part.packages)}", parts_step(catalog, part, f"{title}: {part.packages[0]}{more}")
     if isinstance(wheel, WheelPart):
         return wheel.file, members_step(wheel, wheel.record, wheel.members)
     return wheel.file, unpacked(wheel)

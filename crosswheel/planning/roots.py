@@ -29,15 +29,19 @@ def root_step(
     return RootStep(name=f"assemble {purpose}", inputs={"lock": resolved})
 
 
-def parts_step(part: Part, purpose: str) -> RootStep:
+def parts_step(catalog: Catalog, part: Part, purpose: str) -> RootStep:
     """The files of a part's packages, without what they depend on."""
+    first = part.suites[0]
+    where = "-".join(word for word in (first.archive, first.name.strip("./").replace("/", "-")) if word)
+    lock = f"{where}-{part.packages[0].partition('=')[0]}-{DEB_ARCH[part.arch]}"
     resolved = LockStep(
         name=f"resolve {purpose}",
-        lock="",
+        lock=lock,
         architecture=DEB_ARCH[part.arch],
         suites=part.suites,
         packages=part.packages,
         snapshot=part.snapshot,
+        pinned=catalog.lock_text(lock),
         dependencies=False,
     )
     return RootStep(name=f"extract {purpose}", inputs={"lock": resolved})

@@ -240,7 +240,8 @@ def _looked(facts: Facts, context: Context) -> str:
     gpus = ", ".join(context.policy.capabilities)
     files = len(facts.fatbins)
     return (
-        f"{number} containers of GPU code in {files} {'file' if files == 1 else 'files'} ({_held(containers)}): "
+        f"{number} {'container' if number == 1 else 'containers'} of GPU code in {files} "
+        f"{'file' if files == 1 else 'files'} ({_held(containers)}): "
         f"each has SASS for {gpus}"
     )
 

@@ -53,7 +53,7 @@ def test_only_packages_of_another_architecture_and_archive_are_forced() -> None:
 
 
 def test_the_builder_with_the_packages() -> None:
-    part = parts_step(_part("jetpack-3.1-host"), "cublas")
+    part = parts_step(CATALOG, _part("jetpack-3.1-host"), "cublas")
     step = with_installed(_builder(), [part], "CUDA 8.0")
     assert isinstance(step, InstallStep)
     assert (step.packages, step.architecture) == (("cuda-cublas-cross-aarch64-8-0",), "arm64")

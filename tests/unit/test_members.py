@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import random
 import re
+import shutil
 import threading
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from wheel_writer import row, write_wheel
 from crosswheel.building.job import Job, Settings
 from crosswheel.building.sources import record
 from crosswheel.building.sources.members import run_members, whole
+from crosswheel.building.sources.mirror import held_at
 from crosswheel.building.sources.record import Mismatch, take_members
 from crosswheel.digest import sha256_file
 from crosswheel.errors import FetchError
@@ -253,6 +256,25 @@ def test_an_index_that_does_not_list_it(getting: Getting) -> None:
     with pytest.raises(FetchError):
         getting()
     assert written(getting.out) == []
+
+
+def test_a_mirror_is_asked_before_the_index(getting: Getting, tmp_path: Path) -> None:
+    index = getting.index(parts=True)
+    mirror = tmp_path / "mirror"
+    held = mirror / held_at(sha256_file(getting.wheel))
+    held.parent.mkdir(parents=True)
+    shutil.copyfile(getting.wheel, held)
+    getting.job = replace(getting.job, settings=replace(getting.job.settings, mirror=str(mirror)))
+    assert getting() == EXPECTED
+    assert index.sent == 0
+
+
+def test_what_a_mirror_lacks_is_still_got_in_parts(getting: Getting, tmp_path: Path) -> None:
+    index = getting.index(parts=True)
+    (tmp_path / "mirror").mkdir()
+    getting.job = replace(getting.job, settings=replace(getting.job.settings, mirror=str(tmp_path / "mirror")))
+    assert getting() == EXPECTED
+    assert 0 < index.sent < getting.wheel.stat().st_size / 2
 
 
 def test_what_a_mirror_holds_is_the_whole_wheel(getting: Getting) -> None:

@@ -19,6 +19,7 @@ from crosswheel.building.sources.mirror import Manifest, MirroredFile, MirroredL
 from crosswheel.building.sources.mirroring import Filled, filling
 from crosswheel.building.sources.places import PlaceError
 from crosswheel.errors import DataError, FetchError, InputError, MachineError
+from crosswheel.planning.arranging import MembersStep
 from crosswheel.planning.steps import FetchStep, ImageStep, LockStep, Step
 from crosswheel.spec.sources import Place
 from crosswheel.spec.sysroots import Suite
@@ -126,6 +127,21 @@ def test_a_mirror_holds_files_packages_and_locks(site: Site) -> None:
     assert described["hello_1_arm64.deb"] == (("a 1 for t: sysroot s",), "debian: pool/h/hello_1_arm64.deb", len(DEB))
     assert manifest.locks == (MirroredLock(key=LOCK.key, step=LOCK.name, sha256=sha(site.lock.encode())),)
     assert sorted(path.name for path in site.mirror.iterdir()) == ["manifest.json", "sha256"]
+
+
+def test_of_a_wheel_of_which_members_are_wanted_the_whole_is_mirrored(site: Site) -> None:
+    """Another release of the data may want others of them, and a folder serves no parts."""
+    step = MembersStep(
+        name="get parts of a.whl",
+        file="a.whl",
+        sha256=sha(DATA),
+        record="0" * 64,
+        members=("a/*",),
+        places=FETCH.places,
+    )
+    assert site.fill(steps=(step,)).added == 1
+    assert (site.mirror / held_at(sha(DATA))).read_bytes() == DATA
+    assert [file.name for file in site.manifest().files] == ["a.whl"]
 
 
 def test_a_second_run_adds_what_is_missing_alone(site: Site) -> None:

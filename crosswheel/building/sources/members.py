@@ -10,7 +10,7 @@ from pathlib import Path
 from zipfile import BadZipFile, ZipFile
 
 from crosswheel.building.job import Job
-from crosswheel.building.sources.fetch import run_fetch
+from crosswheel.building.sources.fetch import from_mirror, run_fetch
 from crosswheel.building.sources.places import PlaceError
 from crosswheel.building.sources.places.client import run_client
 from crosswheel.building.sources.record import Mismatch, take_members
@@ -28,9 +28,12 @@ _NO_PARTS, _NOT_LISTED = 5, 3
 def run_members(step: MembersStep, inputs: Mapping[str, Path], job: Job, *, archives: Mapping[str, Archive]) -> None:
     """Brings the members below ``job.out``; see :class:`crosswheel.planning.arranging.MembersStep`. ``FetchError``
     where they cannot be had, or are not those that are pinned."""
-    if job.settings.mirror is None and not job.settings.offline and _parts(step, job):
-        return
-    _whole(step, inputs, job, archives)
+    wheel = job.work / step.file
+    if from_mirror(job.settings, step.sha256, wheel, job):
+        _take(step, wheel, job)
+    elif job.settings.offline or not _parts(step, job):
+        run_fetch(whole(step), inputs, job, archives=archives)
+        _take(step, job.out / step.file, job)
 
 
 def whole(step: MembersStep) -> FetchStep:
@@ -62,9 +65,8 @@ def _parts(step: MembersStep, job: Job) -> bool:
     return False
 
 
-def _whole(step: MembersStep, inputs: Mapping[str, Path], job: Job, archives: Mapping[str, Archive]) -> None:
-    run_fetch(whole(step), inputs, job, archives=archives)
-    file = job.out / step.file
+def _take(step: MembersStep, file: Path, job: Job) -> None:
+    """The members out of the whole wheel, which is then not wanted any more."""
     try:
         with ZipFile(file) as wheel:
             take_members(wheel, step.record, step.members, job.out)

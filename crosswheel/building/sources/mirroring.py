@@ -19,9 +19,11 @@ from crosswheel.building.artefacts import Artefact
 from crosswheel.building.job import Job, Settings
 from crosswheel.building.sources.fetch import origin_of
 from crosswheel.building.sources.kept import keep
+from crosswheel.building.sources.members import whole
 from crosswheel.building.sources.mirror import MANIFEST, Manifest, MirroredFile, MirroredLock, held_at
 from crosswheel.digest import sha256_file
 from crosswheel.errors import FetchError, InputError, MachineError
+from crosswheel.planning.arranging import MembersStep
 from crosswheel.planning.steps import FetchStep, ImageStep, LocalStep, LockStep, Step
 from crosswheel.spec.sysroots import Archive
 
@@ -42,6 +44,15 @@ class Filled:
     verified: int = 0
     verified_bytes: int = 0
     replaced: list[str] = field(default_factory=list)
+
+
+def _files(steps: Sequence[Step]) -> Iterator[FetchStep]:
+    """What plans fetch by its sha256; where they want members of a wheel, the whole of it."""
+    for step in steps:
+        if isinstance(step, FetchStep):
+            yield step
+        elif isinstance(step, MembersStep):
+            yield whole(step)
 
 
 @contextmanager
@@ -87,7 +98,7 @@ class Filling:
 
         ``make`` is given the steps whose results are not in the mirror. ``FetchError`` if something cannot be had.
         """
-        fetches = [(title, step) for title, steps in plans.items() for step in steps if isinstance(step, FetchStep)]
+        fetches = [(title, step) for title, steps in plans.items() for step in _files(steps)]
         locks = [(title, step) for title, steps in plans.items() for step in steps if isinstance(step, LockStep)]
         for steps in plans.values():
             _refuse_images(steps)
