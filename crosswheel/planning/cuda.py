@@ -91,7 +91,8 @@ def _known(capability: str, toolkit: Toolkit, catalog: Catalog, reasons: list[st
         return
     fitting = [v for v in catalog.cuda_versions if capability in catalog.cuda(v).capabilities]
     why = _why_unknown(capability, toolkit)
-    others = f"CUDA {_listed(fitting)} knows it" if fitting else "no CUDA that is known here knows it"
+    know = "knows" if len(fitting) == 1 else "know"
+    others = f"CUDA {_listed(fitting)} {know} it" if fitting else "no CUDA that is known here knows it"
     what = f"does not compile for compute capability {capability}{why}"
     reasons.append(f"the nvcc of CUDA {toolkit.version} {what}; {others}")
 

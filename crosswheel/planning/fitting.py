@@ -67,32 +67,39 @@ def fitting(releases: Iterable[Release], systems: Iterable[System], catalog: Cat
     return None
 
 
-def nearest(recipe: str, target: Target, version: str | None, catalog: Catalog) -> list[str]:
+def nearest(recipe: str, target: Target, version: str | None, catalog: Catalog, *, gpu: bool = False) -> list[str]:
     """What could be built instead, as sentences: the release nearest to ``version`` that fits the target (without a
-    version, the newest), and the targets that ``version`` itself fits."""
+    version, the newest), and the targets that ``version`` itself fits. For a ``gpu``, only systems with CUDA count."""
+    systems = _systems(target, gpu=gpu)
+    if not systems:
+        return []
     releases = catalog.releases(recipe)
     told: list[str] = []
     ordered = releases
     place = next((at for at, release in enumerate(releases) if release.version == version), None)
     if place is not None:
         ordered = tuple(sorted(releases, key=lambda release: abs(releases.index(release) - place)))
-    found = fitting(ordered, target.systems, catalog)
+    found = fitting(ordered, systems, catalog)
     if found:
         told.append(f"nearest that fits {target.name}: version {found[0].version} with CPython {found[1].python}")
-        newest = fitting(releases, target.systems, catalog)
+        newest = fitting(releases, systems, catalog)
         if newest and newest[0] is not found[0]:
             told.append(f"newest that fits {target.name}: version {newest[0].version} with CPython {newest[1].python}")
     else:
         told.append(f"no release of it fits a CPython that {target.name} has")
     if place is not None:
-        told.extend(_elsewhere(releases[place], target, catalog))
+        told.extend(_elsewhere(releases[place], target, catalog, gpu=gpu))
     return told
 
 
-def _elsewhere(release: Release, target: Target, catalog: Catalog) -> list[str]:
+def _systems(target: Target, *, gpu: bool) -> list[System]:
+    return [system for system in target.systems if system.cuda or not gpu]
+
+
+def _elsewhere(release: Release, target: Target, catalog: Catalog, *, gpu: bool) -> list[str]:
     fits = []
     for name in catalog.target_names:
-        found = None if name == target.name else fitting([release], catalog.target(name).systems, catalog)
+        found = None if name == target.name else fitting([release], _systems(catalog.target(name), gpu=gpu), catalog)
         if found:
             fits.append(f"{name} with CPython {found[1].python}")
     return [f"targets that {release.version} fits: {', '.join(fits)}"] if fits else []

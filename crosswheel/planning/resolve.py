@@ -123,7 +123,7 @@ def _resolve(request: Request, target: Target, catalog: Catalog) -> Resolution:
     releases = _releases(request, recipe, catalog)
     chosen = _fit(request, releases, target, cuda.CUDA in features, catalog, reasons)
     if chosen is None:
-        reasons.extend(nearest(recipe.name, target, request.version, catalog))
+        reasons.extend(nearest(recipe.name, target, request.version, catalog, gpu=cuda.CUDA in features))
     release = chosen[0] if chosen else releases[0]
     features = _of_release(features, request, recipe, release, reasons)
     bazel = _bazel(request, recipe, release, catalog, reasons)

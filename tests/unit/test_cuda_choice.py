@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -73,16 +74,19 @@ def test_a_target_without_a_gpu(catalog: Catalog) -> None:
     text = refusal(catalog, "rpi4")
     assert "rpi4 has no GPU that CUDA knows; of the targets, " in text
     assert "jetson-tx1" in text
+    assert "fits rpi4" not in text, "nothing with CUDA does"
 
 
 def test_a_python_whose_system_has_no_cuda(catalog: Catalog) -> None:
-    assert "x86_64's system of CPython 3.11 has no GPU that CUDA knows" in refusal(catalog, "x86_64", python="3.11")
+    text = refusal(catalog, "x86_64", python="3.11")
+    assert "x86_64's system of CPython 3.11 has no GPU that CUDA knows" in text
+    assert re.search(r"nearest that fits x86_64: version \S+ with CPython 3\.13", text)
 
 
 def test_a_gpu_that_this_nvcc_does_not_know_any_more(catalog: Catalog) -> None:
     text = refusal(catalog, "sbsa-debian", tools={"cuda": "13.0", "cudnn": "9.13"})
     assert "the nvcc of CUDA 13.0 does not compile for compute capability 5.3 any more" in text
-    assert "; CUDA 12.6, 12.4, 12.2, 11.8, 11.4, 10.2, 8.0 knows it" in text
+    assert "; CUDA 12.6, 12.4, 12.2, 11.8, 11.4, 10.2, 8.0 know it" in text
 
 
 def test_a_gpu_that_this_nvcc_does_not_know_yet(catalog: Catalog) -> None:
