@@ -12,7 +12,8 @@ from crosswheel.building.job import Cancelled, Job
 from crosswheel.errors import StepError
 from crosswheel.planning.arranging import ArrangeStep, Placing
 from crosswheel.planning.steps import RenderedFile
-from crosswheel.proving.elf import MAGIC, ElfFacts, Garbled, read_elf
+from crosswheel.proving.elf import ElfFacts, read_elf
+from crosswheel.proving.elf_tables import MAGIC, Garbled
 
 STUBS = "stubs"
 """The folder of libraries that are linked with, and never loaded: a stub has the symbols of the driver's or of the

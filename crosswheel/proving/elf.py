@@ -3,10 +3,8 @@
 What the loader reads is read, and nothing else: program headers and the dynamic segment, not the section headers,
 which may be missing or say something different. The one exception is named in ``_symbol_count``.
 
-The reader is our own because a wheel is hostile input: pyelftools walks a garbled version table for as many rounds as
-the file claims (2**32; a file made so kept it busy without end), and here every walk is bounded by the file's size.
-The tests compare the two on real files. Sources: the System V gABI, chapters 4 and 5; the Linux Standard Base 5.0,
-"Symbol Versioning"; glibc's elf/dl-load.c for what is refused.
+Sources: the System V gABI, chapters 4 and 5; the Linux Standard Base 5.0, "Symbol Versioning"; glibc's elf/dl-load.c
+for what is refused.
 """
 
 from __future__ import annotations
@@ -15,9 +13,8 @@ import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-Buffer = bytes | memoryview
+from crosswheel.proving.elf_tables import PT_INTERP, Buffer, ElfTables, Garbled
 
-MAGIC = b"\x7fELF"
 MACHINES: Mapping[int, str] = {
     3: "x86 (32-bit)",
     8: "MIPS",
@@ -42,18 +39,13 @@ MOST_NAMES = 12
 
 _LONGEST = 4096
 _MOST_SYMBOLS = 5_000_000
-_MOST_DYNAMIC = 2**18
 _MOST_VERSIONS = 100_000
-_PT_LOAD, _PT_DYNAMIC, _PT_INTERP, _PT_GNU_STACK = 1, 2, 3, 0x6474E551
-_DT_NEEDED, _DT_STRTAB, _DT_SYMTAB, _DT_STRSZ, _DT_HASH = 1, 5, 6, 10, 4
+_PT_GNU_STACK = 0x6474E551
+_DT_NEEDED, _DT_HASH, _DT_SYMTAB = 1, 4, 6
 _DT_SONAME, _DT_RPATH, _DT_TEXTREL, _DT_RUNPATH, _DT_FLAGS, _DT_RELR = 14, 15, 22, 29, 30, 36
 _DT_GNU_HASH, _DT_VERSYM, _DT_VERNEED, _DT_VERNEEDNUM = 0x6FFFFEF5, 0x6FFFFFF0, 0x6FFFFFFE, 0x6FFFFFFF
 _DF_TEXTREL, _VER_FLG_WEAK = 4, 2
 _SHT_DYNSYM = 11
-
-
-class Garbled(Exception):
-    """An ELF file that contradicts itself; the text says where."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,45 +109,25 @@ def read_elf(name: str, data: Buffer) -> ElfFacts:
         raise Garbled("a table of it ends before it should") from error
 
 
-@dataclass(frozen=True)
-class _Segment:
-    kind: int
-    flags: int
-    offset: int
-    address: int
-    size: int
-
-
 class _Reader:
     def __init__(self, data: Buffer) -> None:
-        self._data = memoryview(data)
-        if self._data[:4] != MAGIC or len(self._data) < 52:
-            raise Garbled("its header is not that of an ELF file")
-        if self._data[4] not in (1, 2) or self._data[5] not in (1, 2):
-            raise Garbled("its class or its byte order is none that exists")
-        self._wide = self._data[4] == 2
-        self._order = "<" if self._data[5] == 1 else ">"
-        self._word = "Q" if self._wide else "I"
-        header = struct.Struct(f"{self._order}HHI{3 * self._word}I6H")
-        (self._type, self._machine, _, _, phoff, self._shoff, self._flags, _, phentsize, phnum, shentsize, shnum, _) = (
-            header.unpack_from(self._data, 16)
-        )
-        self._sections = (shentsize, shnum)
-        self._segments = self._read_segments(phoff, phentsize, phnum)
-        self._dynamic = self._read_dynamic()
-        self._strings = self._read_strings()
+        self._tables = ElfTables(data)
+        self._data = self._tables.data
+        self._wide, self._order = self._tables.wide, self._tables.order
+        self._all, self._one, self._string = self._tables.all, self._tables.one, self._tables.string
+        self._slice, self._offset = self._tables.slice, self._tables.offset
 
     def facts(self, name: str) -> ElfFacts:
         flags = self._one(_DT_FLAGS)
-        stacks = [segment.flags for segment in self._segments if segment.kind == _PT_GNU_STACK]
+        stacks = [segment.flags for segment in self._tables.segments if segment.kind == _PT_GNU_STACK]
         return ElfFacts(
             name=name,
             bits=64 if self._wide else 32,
             little_endian=self._order == "<",
             osabi=self._data[7],
-            kind=TYPES.get(self._type, f"type {self._type}"),
-            machine=self._machine,
-            flags=self._flags,
+            kind=TYPES.get(self._tables.kind, f"type {self._tables.kind}"),
+            machine=self._tables.machine,
+            flags=self._tables.flags,
             interpreter=self._interpreter(),
             needed=tuple(self._string(offset) for offset in self._all(_DT_NEEDED)),
             soname=next((self._string(offset) for offset in self._all(_DT_SONAME)), ""),
@@ -165,81 +137,15 @@ class _Reader:
             exec_stack=any(flag & 1 for flag in stacks) if stacks else None,
             text_relocations=bool(self._all(_DT_TEXTREL)) or bool(flags & _DF_TEXTREL),
             relr=bool(self._one(_DT_RELR)),
-            dynamic=bool(self._dynamic),
+            dynamic=bool(self._tables.dynamic),
         )
-
-    # --- tables ----------------------------------------------------------------------------------------------------
-
-    def _slice(self, offset: int, size: int, what: str) -> memoryview:
-        if offset < 0 or size < 0 or offset + size > len(self._data):
-            raise Garbled(f"its {what} lies beyond its end")
-        return self._data[offset : offset + size]
-
-    def _read_segments(self, offset: int, entry: int, count: int) -> list[_Segment]:
-        if count == 0:
-            return []
-        layout = struct.Struct(f"{self._order}{'IIQQQQQQ' if self._wide else '8I'}")
-        if entry != layout.size:
-            raise Garbled("the size of its program headers is wrong")
-        found = []
-        for row in layout.iter_unpack(self._slice(offset, entry * count, "table of program headers")):
-            if self._wide:
-                kind, flags, start, address, _, size, _, _ = row
-            else:
-                kind, start, address, _, size, _, flags, _ = row
-            if kind in (_PT_LOAD, _PT_DYNAMIC, _PT_INTERP):
-                self._slice(start, size, "segment")
-            found.append(_Segment(kind, flags, start, address, size))
-        return found
-
-    def _read_dynamic(self) -> dict[int, list[int]]:
-        tags: dict[int, list[int]] = {}
-        for segment in self._segments:
-            if segment.kind != _PT_DYNAMIC:
-                continue
-            layout = struct.Struct(f"{self._order}{2 * self._word}")
-            if segment.size > _MOST_DYNAMIC:
-                raise Garbled(f"its dynamic segment has {segment.size:,} bytes")
-            size = segment.size - segment.size % layout.size
-            for tag, value in layout.iter_unpack(self._slice(segment.offset, size, "dynamic segment")):
-                if tag == 0:
-                    break
-                tags.setdefault(tag, []).append(value)
-            break
-        return tags
-
-    def _all(self, tag: int) -> list[int]:
-        return self._dynamic.get(tag, [])
-
-    def _one(self, tag: int) -> int:
-        values = self._all(tag)
-        return values[-1] if values else 0
-
-    def _offset(self, address: int, what: str) -> int:
-        for segment in self._segments:
-            if segment.kind == _PT_LOAD and segment.address <= address < segment.address + segment.size:
-                return address - segment.address + segment.offset
-        raise Garbled(f"its {what} lies in none of its segments")
-
-    def _read_strings(self) -> memoryview:
-        address = self._one(_DT_STRTAB)
-        if not address:
-            return memoryview(b"")
-        return self._slice(self._offset(address, "table of strings"), self._one(_DT_STRSZ), "table of strings")
-
-    def _string(self, offset: int) -> str:
-        piece = bytes(self._strings[offset : offset + _LONGEST])
-        text, end, _ = piece.partition(b"\0")
-        if not end:
-            raise Garbled("one of its strings has no end")
-        return text.decode("utf-8", "backslashreplace")
 
     def _paths(self, tag: int) -> tuple[str, ...]:
         return tuple(entry for offset in self._all(tag) for entry in self._string(offset).split(":"))
 
     def _interpreter(self) -> str:
-        for segment in self._segments:
-            if segment.kind == _PT_INTERP:
+        for segment in self._tables.segments:
+            if segment.kind == PT_INTERP:
                 text = bytes(self._slice(segment.offset, min(segment.size, _LONGEST), "interpreter"))
                 return text.partition(b"\0")[0].decode("utf-8", "backslashreplace")
         return ""
@@ -332,14 +238,8 @@ class _Reader:
         return int(last)
 
     def _symbols_by_section(self) -> int:
-        entry, count = self._sections
-        layout = struct.Struct(f"{self._order}II{4 * self._word}II{2 * self._word}")
-        if entry != layout.size or self._shoff + entry * count > len(self._data):
-            return 0
-        for row in layout.iter_unpack(self._data[self._shoff : self._shoff + entry * count]):
-            if row[1] == _SHT_DYNSYM:
-                return min(int(row[5]), len(self._data)) // (24 if self._wide else 16)
-        return 0
+        size = next((section.size for section in self._tables.sections if section.kind == _SHT_DYNSYM), 0)
+        return min(size, len(self._data)) // (24 if self._wide else 16)
 
     def _symbol_name(self, position: int) -> str:
         place = self._offset(self._one(_DT_SYMTAB), "table of symbols") + position * (24 if self._wide else 16)

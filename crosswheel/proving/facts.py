@@ -16,7 +16,8 @@ from typing import ClassVar
 from crosswheel.digest import sha256_file
 from crosswheel.errors import InputError
 from crosswheel.proving.archive import Entry, Unreadable, WheelArchive
-from crosswheel.proving.elf import MAGIC, Buffer, ElfFacts, Garbled, read_elf
+from crosswheel.proving.elf import ElfFacts, read_elf
+from crosswheel.proving.elf_tables import MAGIC, Buffer, Garbled
 from crosswheel.proving.fatbin import MAGIC as FATBIN_MAGIC
 from crosswheel.proving.fatbin import Container, read_fatbins
 

@@ -17,8 +17,8 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from crosswheel.proving.elf import MAGIC as ELF_MAGIC
-from crosswheel.proving.elf import Buffer
+from crosswheel.proving.elf_tables import MAGIC as ELF_MAGIC
+from crosswheel.proving.elf_tables import Buffer
 
 MAGIC = b"\x50\xed\x55\xba"
 """A container's first bytes: 0xBA55ED50."""

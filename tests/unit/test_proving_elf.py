@@ -15,7 +15,8 @@ from elftools.elf.gnuversions import GNUVerNeedSection
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from crosswheel.proving.elf import ElfFacts, Garbled, read_elf
+from crosswheel.proving.elf import ElfFacts, read_elf
+from crosswheel.proving.elf_tables import Garbled
 
 pytestmark = pytest.mark.unit
 
