@@ -18,7 +18,8 @@ from resolvelib.resolvers import Result
 from resolvelib.structs import RequirementInformation
 
 from crosswheel.errors import InputError
-from crosswheel.planning.wheelhouse import Machine, Offer, key_of, wanted
+from crosswheel.planning.wheelhouse import Offer
+from crosswheel.spec.requirements import Machine, key_of, wanted
 
 _ROUNDS = 2000
 """How many choices a resolution may make; TensorFlow 2's needs some sixty."""

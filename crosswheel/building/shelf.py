@@ -23,10 +23,11 @@ from crosswheel.planning.resolve import AVX, Request, resolve
 from crosswheel.planning.sources import LocalSource, fetch_step, serves
 from crosswheel.planning.steps import Step
 from crosswheel.planning.trial import CHECK_WHEEL
-from crosswheel.planning.wheelhouse import IndexFile, Machine, Offer, index_offers, named, source_archives
+from crosswheel.planning.wheelhouse import IndexFile, Offer, index_offers, named, source_archives
 from crosswheel.proving.prove import Proof
 from crosswheel.spec.catalog import Catalog
 from crosswheel.spec.recipes import Recipe
+from crosswheel.spec.requirements import Machine
 from crosswheel.spec.sources import CheckWheel, Place, Source
 
 Make = Callable[[Sequence[Step]], Mapping[str, Artefact]]

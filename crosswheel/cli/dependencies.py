@@ -15,9 +15,9 @@ from crosswheel.building.wheelhouse import FOLDER, Wheelhouse, lay_out
 from crosswheel.cli.asking import Asked
 from crosswheel.planning.plan import Plan
 from crosswheel.planning.steps import Step
-from crosswheel.planning.wheelhouse import machine_of
 from crosswheel.proving.prove import RULES, Proof
 from crosswheel.spec.catalog import Catalog
+from crosswheel.spec.requirements import machine_of
 
 if TYPE_CHECKING:
     from crosswheel.building.artefacts import Artefact

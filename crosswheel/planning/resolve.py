@@ -20,6 +20,7 @@ from crosswheel.spec.conditions import Circumstances, holds
 from crosswheel.spec.patches import Patch
 from crosswheel.spec.recipes import Recipe
 from crosswheel.spec.releases import Release
+from crosswheel.spec.requirements import abi_flags
 from crosswheel.spec.sysroots import Sysroot
 from crosswheel.spec.targets import BazelTool, Cpu, System, Target, Toolchain
 
@@ -99,15 +100,6 @@ class Chained:
 
     on: Literal["host", "target"]
     resolution: Resolution
-
-
-def abi_flags(python: str) -> str:
-    """What the ABI tag of CPython has behind its digits: ``mu`` for 2.7 as Linux distributions build it (PEP 425,
-    PEP 513), ``m`` for 3.3 to 3.7 (PEP 3149; gone with 3.8, bpo-36707)."""
-    major, minor = (int(part) for part in python.split("."))
-    if major == 2:
-        return "mu"
-    return "m" if minor < 8 else ""
 
 
 def resolve(request: Request, catalog: Catalog) -> Resolution:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
-from packaging.tags import Tag, compatible_tags, cpython_tags, parse_tag
+from packaging.tags import Tag, parse_tag
 from packaging.version import Version
 
 from crosswheel.proving.abi import demands
@@ -17,6 +17,7 @@ from crosswheel.proving.elf import ElfFacts
 from crosswheel.proving.facts import Facts, WheelFacts
 from crosswheel.proving.findings import Context, Finding, Rule, Severity, some
 from crosswheel.spec.policy import Policy
+from crosswheel.spec.requirements import machine_of
 
 MACHINE = "machine"
 TAG = "tag"
@@ -29,9 +30,6 @@ _LEGACY: Mapping[str, str] = {"manylinux1": "2.5", "manylinux2010": "2.12", "man
 """PEP 600: the old names and the glibc that each promises to be enough."""
 
 _MANYLINUX = re.compile(r"^(?:manylinux_(\d+)_(\d+)|(manylinux1|manylinux2010|manylinux2014))_(\w+)$")
-_FIRST_GLIBC: Mapping[str, int] = {"x86_64": 5, "aarch64": 17}
-"""The oldest glibc 2.N that pip lists for an architecture (packaging's _manylinux.py)."""
-
 _SUFFIX = re.compile(r"^(?P<stem>.+?)\.(?P<soabi>cpython-[0-9]+[a-z]*-[\w-]+|pypy[\w-]+|abi3)\.so$")
 
 
@@ -95,19 +93,7 @@ def _judge_tag(facts: WheelFacts, context: Context) -> Iterator[Finding]:
 
 def accepted_tags(policy: Policy) -> frozenset[Tag]:
     """The tags that pip takes on the target: of CPython ``policy.python`` on glibc up to the target's."""
-    major, minor = (int(part) for part in policy.python.split("."))
-    version = (major, minor)
-    interpreter = f"cp{major}{minor}"
-    abi = interpreter + ("mu" if version < (3, 3) else "m" if version < (3, 8) else "")
-    platforms = list(_platforms(policy.arch, policy.floors.GLIBC))
-    return frozenset([*cpython_tags(version, [abi], platforms), *compatible_tags(version, interpreter, platforms)])
-
-
-def _platforms(arch: str, glibc: str) -> Iterator[str]:
-    for minor in range(Version(glibc).minor, _FIRST_GLIBC[arch] - 1, -1):
-        yield f"manylinux_2_{minor}_{arch}"
-        yield from (f"{name}_{arch}" for name, promised in _LEGACY.items() if promised == f"2.{minor}")
-    yield f"linux_{arch}"
+    return frozenset(machine_of(policy).ranks)
 
 
 def _installable(tags: Iterable[Tag], facts: WheelFacts, context: Context) -> Iterator[Finding]:

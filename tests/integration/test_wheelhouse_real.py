@@ -23,10 +23,11 @@ from crosswheel.cli.settings import read_settings
 from crosswheel.digest import sha256_file
 from crosswheel.planning.roots import emulator_step, target_root_step
 from crosswheel.planning.sources import fetch_step
-from crosswheel.planning.wheelhouse import index_offers, machine_of
+from crosswheel.planning.wheelhouse import index_offers
 from crosswheel.proving.findings import Severity
 from crosswheel.proving.prove import Proof
 from crosswheel.spec.catalog import Catalog
+from crosswheel.spec.requirements import machine_of
 from crosswheel.spec.sources import Place, Source
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1200)]

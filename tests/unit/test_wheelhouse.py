@@ -23,10 +23,11 @@ from crosswheel.errors import InputError
 from crosswheel.planning.plan import Plan, plan
 from crosswheel.planning.resolve import Request, resolve
 from crosswheel.planning.steps import FetchStep, ProofStep, Step
-from crosswheel.planning.wheelhouse import IndexFile, Machine, Offer, index_offers, machine_of, wanted
+from crosswheel.planning.wheelhouse import IndexFile, Offer, index_offers
 from crosswheel.proving.findings import Finding, Severity
 from crosswheel.proving.prove import Proof
 from crosswheel.spec.catalog import Catalog
+from crosswheel.spec.requirements import Machine, machine_of, wanted
 
 pytestmark = pytest.mark.unit
 
