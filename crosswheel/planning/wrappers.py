@@ -62,6 +62,11 @@ class Cuda:
         """The GPUs as CMake has them: ``53``."""
         return tuple(capability.replace(".", "") for capability in self.capabilities)
 
+    @property
+    def code_options(self) -> tuple[str, ...]:
+        """nvcc's options for the GPUs: for each its code, and PTX for later ones."""
+        return tuple(f"-gencode=arch=compute_{gpu},code=[sm_{gpu},compute_{gpu}]" for gpu in self.architectures)
+
 
 @dataclass(frozen=True, kw_only=True)
 class NvccWrapper:
@@ -169,15 +174,9 @@ def for_cuda(wrapper: Wrapper, cuda: Cuda, folder: str, *, host: bool) -> Wrappe
             # The C driver, as Bazel has it; nvcc says which language it means.
             compiler=f"{side}/bin/cc",
             options=(options,) if options else (),
-            architectures=tuple(_architecture(capability) for capability in cuda.capabilities),
+            architectures=cuda.code_options,
             arguments=f"{folder}/lib/nvcc.awk",
             path_variable=f"{side}/bin:/usr/bin:/bin",
         ),
         folders=cuda.host_libraries if host else (),
     )
-
-
-def _architecture(capability: str) -> str:
-    """nvcc's option for a GPU: its code, and PTX for later ones."""
-    number = capability.replace(".", "")
-    return f"-gencode=arch=compute_{number},code=[sm_{number},compute_{number}]"

@@ -26,6 +26,7 @@ BUILDS: dict[str, tuple[str, ...]] = {
     "no avx": ("ml-dtypes", "--no-avx"),
     "wrapt": ("wrapt", "--target", "rpi4"),
     "cuda, cmake": ("cuda-check", "--target", "sbsa-debian", "--cuda"),
+    "cuda, meson": ("cuda-check", "--version", "1.0.0+meson", "--target", "sbsa-debian", "--cuda"),
     "cuda, bazel": ("cuda-check", "--version", "1.0.0+bazel", "--target", "sbsa-debian", "--cuda"),
 }
 OF_A_BUILD = frozenset({"run", "wheel", "proof"})

@@ -1,4 +1,4 @@
-"""CUDA's code, cross-compiled for a GPU that is not here: nvcc of Debian, libraries for aarch64, two build tools."""
+"""CUDA's code, cross-compiled for a GPU that is not here: nvcc of Debian, libraries for aarch64, three build tools."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def needed(elf: ELFFile) -> set[str]:
     }
 
 
-@pytest.mark.parametrize("build", ["cuda, cmake", "cuda, bazel"])
+@pytest.mark.parametrize("build", ["cuda, cmake", "cuda, bazel", "cuda, meson"])
 def test_cuda_for_a_board(built: Callable[[str], Built], build: str) -> None:
     made = built(build)
     found = binaries(made.wheel)
@@ -43,7 +43,7 @@ def test_cuda_for_a_board(built: Callable[[str], Built], build: str) -> None:
     assert fatbin is not None, "the kernel is not in it"
 
 
-@pytest.mark.parametrize("build", ["cuda, cmake", "cuda, bazel"])
+@pytest.mark.parametrize("build", ["cuda, cmake", "cuda, bazel", "cuda, meson"])
 def test_its_proof(built: Callable[[str], Built], build: str) -> None:
     """Twelve tests run under the emulator: the runtime, cuBLAS and cuDNN answer, and no GPU is told as it should."""
     proof = Proof.read(built(build).wheel.with_name(f"{built(build).wheel.name}.proof.json"))
@@ -51,6 +51,6 @@ def test_its_proof(built: Callable[[str], Built], build: str) -> None:
     assert proof.run is not None
     assert (proof.run.tests, proof.run.failures, proof.run.skipped) == (12, 0, 0)
     (cuda,) = [finding for finding in proof.findings if finding.rule == "cuda"]
-    assert "SASS for 5.3 and PTX for 5.3" in cuda.message
+    assert "(SASS for 5.3 and PTX for 5.3)" in cuda.message
     (libraries,) = [finding for finding in proof.findings if finding.rule == "needed"]
     assert "libcudnn.so.9 is cuDNN's" in libraries.message

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import configparser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -90,3 +93,54 @@ def test_variables_of_a_release_name_the_rendered_files_and_the_number_of_jobs(c
     name = "GRPC_PYTHON_BUILD_EXT_COMPILER_JOBS"
     assert step.sized_env[name] == "{jobs}"
     assert name not in step.env
+
+
+def test_a_meson_that_is_required_is_a_program(catalog: Catalog) -> None:
+    """NumPy brings its own, and is given none."""
+    toolchain = compile_of(planned(catalog, "cuda-check", "sbsa-debian", version="1.0.0+meson")).inputs["toolchain"]
+    own = compile_of(planned(catalog, "numpy")).inputs["toolchain"]
+    assert isinstance(toolchain, FilesStep)
+    assert isinstance(own, FilesStep)
+    program = toolchain.files["meson/path/meson"]
+    assert program.executable
+    assert program.text.endswith('exec /usr/bin/python3.13 -m mesonbuild.mesonmain "$@"\n')
+    assert "meson/path/meson" not in own.files
+
+
+def test_meson_is_told_of_nvcc_of_the_gpus_and_of_cudnn(catalog: Catalog) -> None:
+    step = compile_of(planned(catalog, "cuda-check", "sbsa-debian", version="1.0.0+meson", capabilities=("5.3", "8.7")))
+    toolchain = step.inputs["toolchain"]
+    assert isinstance(toolchain, FilesStep)
+    told = machine_file(toolchain.files["meson/cross.ini"].text)
+    nvcc = told["binaries"]["cuda"]
+    assert nvcc[:5] == ["/cuda/bin/nvcc", "-ccbin", "/toolchain/bin/c++", "-target-dir", "aarch64-linux"]
+    codes = [f"-gencode=arch=compute_{n},code=[sm_{n},compute_{n}]" for n in ("53", "87")]
+    headers = ["/cuda/targets/aarch64-linux/include", "/cudnn/target/include"]
+    libraries = ["-Wl,-s", "-L/cuda/targets/aarch64-linux/lib", "-L/cudnn/target/lib"]
+    options = told["built-in options"]
+    assert options["cuda_args"] == [*codes, "-isystem", headers[0], "-isystem", headers[1]]
+    # It links the GPU's code as well, for a GPU of its own choice where it is told none.
+    assert options["cuda_link_args"] == [*libraries, *codes]
+    for language in ("c", "cpp"):
+        assert options[f"{language}_args"] == ["-idirafter", headers[0], "-idirafter", headers[1]]
+        assert options[f"{language}_link_args"] == libraries
+
+
+def test_without_cuda_meson_is_told_of_none(catalog: Catalog) -> None:
+    toolchain = compile_of(planned(catalog, "numpy")).inputs["toolchain"]
+    assert isinstance(toolchain, FilesStep)
+    told = machine_file(toolchain.files["meson/cross.ini"].text)
+    assert "cuda" not in told["binaries"]
+    assert told["built-in options"] == {"b_staticpic": True, "c_link_args": ["-Wl,-s"], "cpp_link_args": ["-Wl,-s"]}
+
+
+def machine_file(text: str) -> dict[str, dict[str, Any]]:
+    """The sections of a machine file; its values are written as Python's are."""
+    parser = configparser.RawConfigParser()
+    parser.read_string(text)
+    words = {"true": True, "false": False}
+    return {
+        name: {key: words[value] if value in words else ast.literal_eval(value) for key, value in section.items()}
+        for name, section in parser.items()
+        if name != parser.default_section
+    }

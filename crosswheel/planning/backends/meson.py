@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from packaging.utils import parse_wheel_filename
+
 from crosswheel.planning.backends import OUT, SOURCE, Compilation
 from crosswheel.planning.render import Renderer
 from crosswheel.planning.resolve import Resolution
@@ -29,7 +31,8 @@ def compilation(
     resolution: Resolution, renderer: Renderer, values: Mapping[str, Any], externals: Mapping[str, str]
 ) -> Compilation:
     """Meson reads the cross file, in which ``python`` is the builder's Python that answers as the target's does. What a
-    required wheel would put on the path, an unpacked one does not: Cython is a rendered wrapper."""
+    required wheel would put on the path, an unpacked one does not: Cython is a rendered wrapper, and so is a Meson that
+    a release requires."""
     toolchain = values["toolchain"]
     python = f"/usr/bin/python{values['python']}"
     options = resolution.release.meson.options if resolution.release.meson else {}
@@ -37,10 +40,19 @@ def compilation(
         f"--cross-file={toolchain}/meson/cross.ini",
         *(f"-D{name}={value}" for name, value in sorted(options.items())),
     )
-    cython = renderer.render("wrappers/cython.sh.j2", {"python": python, "source": SOURCE})
+    programs = ["cython", *(["meson"] if _required("meson", resolution) else [])]
+    where = {"python": python, "source": SOURCE}
     return Compilation(
-        files={"meson/path/cython": RenderedFile(text=cython, executable=True)},
+        files={
+            f"meson/path/{name}": RenderedFile(text=renderer.render(f"wrappers/{name}.sh.j2", where), executable=True)
+            for name in programs
+        },
         sized_files={_SIZED: "{jobs}\n"},
         path=(f"{toolchain}/meson/path",),
         commands=((python, "-c", _BUILD, *arguments),),
     )
+
+
+def _required(project: str, resolution: Resolution) -> bool:
+    """Whether a release requires a wheel of ``project``."""
+    return any(parse_wheel_filename(wheel.file)[0] == project for wheel in resolution.release.requires)
