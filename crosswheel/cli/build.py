@@ -18,7 +18,7 @@ from crosswheel.cli.settings import DATA, read_settings
 from crosswheel.errors import InputError
 from crosswheel.planning.archives import refuse_unused
 from crosswheel.planning.cudnn import lacking
-from crosswheel.planning.fitting import unknown_externals
+from crosswheel.planning.fitting import OWN_CUDA, unknown_externals
 from crosswheel.planning.plan import Plan, plan
 from crosswheel.planning.resolve import WHEEL, resolve
 from crosswheel.planning.steps import Step
@@ -116,7 +116,9 @@ def _warn(planned: Plan) -> None:
 def _unbuildable(planned: Plan, catalog: Catalog) -> InputError | None:
     """The error for what can be planned and not built; told before anything runs."""
     chosen = planned.resolution
-    return unknown_externals(chosen.recipe.name, chosen.release, chosen.target, catalog) or lacking(planned.steps)
+    gpu = OWN_CUDA if chosen.cuda else None
+    unknown = unknown_externals(chosen.recipe.name, chosen.release, chosen.target, catalog, gpu)
+    return unknown or lacking(planned.steps)
 
 
 def _release(planned: Plan, result: Result, store: Store, out: Path) -> tuple[Path, Proof]:

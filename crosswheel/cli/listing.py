@@ -12,7 +12,7 @@ from typing import Any
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
-from crosswheel.planning.fitting import misfit
+from crosswheel.planning.fitting import for_gpu, misfit, systems_for
 from crosswheel.spec.catalog import Catalog
 from crosswheel.spec.recipes import Recipe
 from crosswheel.spec.releases import Release
@@ -50,12 +50,14 @@ class Listing:
         """Where the release was built and passed: targets with the Python of a wheel, or the name of a bundle."""
         return sorted(self._built.get((canonicalize_name(recipe.distribution or recipe.name), release.version), []))
 
-    def fits(self, release: Release) -> list[str]:
-        """The targets, with their Pythons, that the release goes with."""
+    def fits(self, recipe: Recipe, release: Release) -> list[str]:
+        """The targets, with their Pythons, that the release goes with; for what is for GPUs alone, with CUDA."""
         found = []
         for name in self.catalog.target_names:
-            systems = self.catalog.target(name).systems
-            pythons = list(dict.fromkeys(s.python for s in systems if not misfit(release, s, self.catalog)))
+            target = self.catalog.target(name)
+            gpu = for_gpu(recipe, target)
+            systems = [s for s in systems_for(target, gpu) if not misfit(release, s, self.catalog, gpu)]
+            pythons = list(dict.fromkeys(system.python for system in systems))
             if pythons:
                 found.append(f"{name} {' '.join(pythons)}")
         return found
@@ -92,10 +94,11 @@ class Listing:
             "bazel": list(build.versions) if build else [],
             "bazel_enforced": build.enforced if build else None,
             "needs": release.needs.model_dump(mode="json"),
+            "accepts": release.accepts.model_dump(mode="json"),
             "features": [name for name, range_ in ranges.items() if range_.contains(release.version)],
             "outputs": list(build.outputs) if build and build.outputs else ["wheel"],
             "facts": {name: fact.model_dump(mode="json") for name, fact in release.facts.items()},
-            "targets": self.fits(release),
+            "targets": self.fits(recipe, release),
             "built": self.built(recipe, release),
             "tests": release.tests,
             "file": release.source.file if release.source else release.folder,
@@ -117,7 +120,8 @@ class Listing:
 
     def recipe_table(self, recipe: Recipe) -> tuple[str, Sequence[str], list[Sequence[str]]]:
         """The releases of a recipe. A column that no release has something for is left out."""
-        columns = ("version", "built by", "accepts", "CPython", "NumPy", "CUDA, cuDNN", "targets", "tests", "state")
+        cuda = ("CUDA, cuDNN", "its code takes")
+        columns = ("version", "built by", "accepts", "CPython", "NumPy", *cuda, "targets", "tests", "state")
         rows = [self._row(recipe, release) for release in self.catalog.releases(recipe.name)]
         kept = [at for at in range(len(columns)) if any(row[at] for row in rows)]
         return (
@@ -127,8 +131,9 @@ class Listing:
         )
 
     def _row(self, recipe: Recipe, release: Release) -> tuple[str, ...]:
-        build, needs = release.bazel, release.needs
+        build, needs, accepts = release.bazel, release.needs, release.accepts
         built = self.built(recipe, release)
+        takes = (("CUDA", accepts.cuda), ("cuDNN", accepts.cudnn))
         return (
             release.version,
             f"{release.backend} {', '.join(build.versions)}" if build else release.backend,
@@ -136,7 +141,8 @@ class Listing:
             pythons(release.python),
             needs.numpy or "",
             ", ".join(version for version in (needs.cuda, needs.cudnn) if version),
-            ", ".join(self.fits(release)) or "none",
+            ", ".join(f"{word} {range_}" for word, range_ in takes if range_),
+            ", ".join(self.fits(recipe, release)) or "none",
             str(release.tests or "-"),
             f"built: {', '.join(built)}" if built else "planned",
         )

@@ -11,6 +11,7 @@ from crosswheel.planning.toolchains import HOST_ARCH
 from crosswheel.spec.base import Arch
 from crosswheel.spec.catalog import Catalog
 from crosswheel.spec.cuda import Cudnn, Toolkit
+from crosswheel.spec.releases import Release
 from crosswheel.spec.targets import System, SystemCuda, Target, Toolchain
 
 CUDA = "cuda"
@@ -127,14 +128,37 @@ def _cudnn(
     return cudnn
 
 
-def warnings(choice: CudaChoice | None, arch: Arch, *, avx: bool | None) -> tuple[str, ...]:
+def warnings(choice: CudaChoice | None, release: Release, arch: Arch, *, avx: bool | None) -> tuple[str, ...]:
     """What the user should know of a build that nothing forbids; ``avx`` is what they asked for, if anything."""
-    if choice is None or choice.cudnn is None or arch != HOST_ARCH or avx is not False:
+    if choice is None:
         return ()
-    return (
-        f"--no-avx holds for what is compiled here, and not for cuDNN {choice.cudnn.version}, which uses AVX on x86_64:"
-        " the wheel will not run with it on a processor without AVX",
-    )
+    found = _untested(choice, release)
+    if choice.cudnn and arch == HOST_ARCH and avx is False:
+        found.append(
+            f"--no-avx holds for what is compiled here, and not for cuDNN {choice.cudnn.version}, which uses AVX on"
+            " x86_64: the wheel will not run with it on a processor without AVX"
+        )
+    return tuple(found)
+
+
+def _untested(choice: CudaChoice, release: Release) -> list[str]:
+    """That upstream tested a release with other versions than those of a build."""
+    tested, taken = [], []
+    for word, theirs, ours in (
+        ("CUDA", release.needs.cuda, choice.toolkit.version),
+        ("cuDNN", release.needs.cudnn, choice.cudnn.version if choice.cudnn else None),
+    ):
+        if theirs and ours and f"{ours}.".startswith(f"{theirs}."):
+            continue
+        if theirs and ours:
+            tested.append(f"{word} {theirs}")
+            taken.append(f"{word} {ours}")
+    if not tested:
+        return []
+    return [
+        f"upstream tested {release.version} with {' and '.join(tested)}; this build is for {' and '.join(taken)}, "
+        "which its code is not known to refuse"
+    ]
 
 
 def _listed(names: Sequence[str]) -> str:

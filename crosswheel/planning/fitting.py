@@ -1,13 +1,17 @@
-"""Which releases go with which systems of a target: by their Python, and by the NumPy that there is for it."""
+"""Which releases go with which systems of a target: by their Python, the NumPy that there is for it, and for a GPU the
+CUDA and cuDNN."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 from packaging.specifiers import SpecifierSet
 
 from crosswheel.errors import InputError
+from crosswheel.planning.cuda import CUDA, CUDNN, choose
 from crosswheel.spec.catalog import Catalog
+from crosswheel.spec.recipes import Recipe
 from crosswheel.spec.releases import Release
 from crosswheel.spec.targets import System, Target
 
@@ -15,6 +19,12 @@ NUMPY = "numpy"
 """The recipe of a NumPy of our own, for a Python whose distribution has none that a release takes."""
 
 Fit = tuple[Release, System]
+
+Gpu = Mapping[str, str]
+"""A build for a GPU: the versions of CUDA and cuDNN that ``--tool`` chooses instead of a system's own."""
+
+OWN_CUDA: Gpu = MappingProxyType({})
+"""A build for a GPU, by what each system has itself."""
 
 
 def serves(release: Release, python: str) -> bool:
@@ -38,10 +48,23 @@ def own_numpys(release: Release, system: System, catalog: Catalog) -> list[Relea
     return [own for own in catalog.releases(NUMPY) if taken.contains(own.version) and serves(own, system.python)]
 
 
-def misfit(release: Release, system: System, catalog: Catalog) -> str | None:
-    """Why a release does not go with a system, as a sentence; None where it does."""
+def for_gpu(recipe: Recipe, target: Target) -> Gpu | None:
+    """What a recipe is built for where nobody says: a GPU, if CUDA is on by itself, or anything."""
+    feature = recipe.features.get(CUDA)
+    return OWN_CUDA if feature and feature.default and target.arch in feature.arches else None
+
+
+def systems_for(target: Target, gpu: Gpu | None) -> list[System]:
+    """The systems of a target that a build can be for: for a GPU, those with CUDA."""
+    return [system for system in target.systems if system.cuda or gpu is None]
+
+
+def misfit(release: Release, system: System, catalog: Catalog, gpu: Gpu | None = None) -> str | None:
+    """Why a release does not go with a system, for a ``gpu`` or not, as a sentence; None where it does."""
     if not serves(release, system.python):
         return f"{release.version} serves CPython {release.python}, and {system.sysroot} has {system.python} there"
+    if gpu is not None and (refused := _refused_cuda(release, system, catalog, gpu)):
+        return refused
     if not release.needs.numpy or distribution_numpy(release, system, catalog) or own_numpys(release, system, catalog):
         return None
     packages = catalog.sysroot(system.sysroot).pythons[system.python]
@@ -52,25 +75,52 @@ def misfit(release: Release, system: System, catalog: Catalog) -> str | None:
     )
 
 
+def _refused_cuda(release: Release, system: System, catalog: Catalog, gpu: Gpu) -> str | None:
+    """Which of CUDA and cuDNN the release's own code does not take. A version that is not known here is refused
+    elsewhere."""
+    if system.cuda is None:
+        return None
+    takes: list[str] = []
+    has: dict[str, list[str]] = {}
+    sources: list[str] = []
+    for name, word, range_, own, known in (
+        (CUDA, "CUDA", release.accepts.cuda, system.cuda.toolkit, catalog.cuda_versions),
+        (CUDNN, "cuDNN", release.accepts.cudnn, system.cuda.cudnn, catalog.cudnn_versions),
+    ):
+        version = gpu.get(name, own)
+        if range_ is None or (version is not None and (version not in known or version in SpecifierSet(range_))):
+            continue
+        where = "asked for is" if name in gpu else f"{system.name or system.sysroot} has"
+        takes.append(f"{word} {range_}")
+        has.setdefault(where, []).append(f"{word} {version}" if version else f"no {word}")
+        sources.append(f"{word}, grade {release.facts[name].grade}: {release.facts[name].source}")
+    if not takes:
+        return None
+    there = ", ".join(f"{where} {' and '.join(versions)}" for where, versions in has.items())
+    return f"{release.version} takes {' and '.join(takes)}, and {there} ({'; '.join(sources)})"
+
+
 def _source(release: Release) -> str:
     fact = release.facts.get("numpy") or release.facts.get("needs")
     return f" ({fact.source})" if fact else ""
 
 
-def fitting(releases: Iterable[Release], systems: Iterable[System], catalog: Catalog) -> Fit | None:
+def fitting(
+    releases: Iterable[Release], systems: Iterable[System], catalog: Catalog, gpu: Gpu | None = None
+) -> Fit | None:
     """The first release, and for it the first system, that go together."""
     asked = tuple(systems)
     for release in releases:
         for system in asked:
-            if misfit(release, system, catalog) is None:
+            if misfit(release, system, catalog, gpu) is None:
                 return release, system
     return None
 
 
-def nearest(recipe: str, target: Target, version: str | None, catalog: Catalog, *, gpu: bool = False) -> list[str]:
+def nearest(recipe: str, target: Target, version: str | None, catalog: Catalog, gpu: Gpu | None = None) -> list[str]:
     """What could be built instead, as sentences: the release nearest to ``version`` that fits the target (without a
     version, the newest), and the targets that ``version`` itself fits. For a ``gpu``, only systems with CUDA count."""
-    systems = _systems(target, gpu=gpu)
+    systems = [system for system in systems_for(target, gpu) if _consistent(target, system, catalog, gpu)]
     if not systems:
         return []
     releases = catalog.releases(recipe)
@@ -79,40 +129,53 @@ def nearest(recipe: str, target: Target, version: str | None, catalog: Catalog, 
     place = next((at for at, release in enumerate(releases) if release.version == version), None)
     if place is not None:
         ordered = tuple(sorted(releases, key=lambda release: abs(releases.index(release) - place)))
-    found = fitting(ordered, systems, catalog)
+    found = fitting(ordered, systems, catalog, gpu)
     if found:
-        told.append(f"nearest that fits {target.name}: version {found[0].version} with CPython {found[1].python}")
-        newest = fitting(releases, systems, catalog)
+        told.append(f"nearest that fits {target.name}: version {found[0].version} {_of(found[1], gpu)}")
+        newest = fitting(releases, systems, catalog, gpu)
         if newest and newest[0] is not found[0]:
-            told.append(f"newest that fits {target.name}: version {newest[0].version} with CPython {newest[1].python}")
+            told.append(f"newest that fits {target.name}: version {newest[0].version} {_of(newest[1], gpu)}")
     else:
-        told.append(f"no release of it fits a CPython that {target.name} has")
+        what = "a CPython" if gpu is None else "a CPython and a CUDA"
+        told.append(f"no release of it fits {what} that {target.name} has")
     if place is not None:
-        told.extend(_elsewhere(releases[place], target, catalog, gpu=gpu))
+        told.extend(_elsewhere(releases[place], target, catalog, gpu))
     return told
 
 
-def _systems(target: Target, *, gpu: bool) -> list[System]:
-    return [system for system in target.systems if system.cuda or not gpu]
+def _consistent(target: Target, system: System, catalog: Catalog, gpu: Gpu | None) -> bool:
+    """Whether the versions that a build for a GPU chooses go together on a system, whatever the release."""
+    return gpu is None or choose(gpu, (), target, system, catalog.toolchain(system.toolchain), catalog, []) is not None
 
 
-def _elsewhere(release: Release, target: Target, catalog: Catalog, *, gpu: bool) -> list[str]:
+def _of(system: System, gpu: Gpu | None) -> str:
+    """A system that fits, as words: ``with CPython 3.6 (jetpack-4.6)`` in a build for a GPU."""
+    name = f" ({system.name})" if gpu is not None and system.name else ""
+    return f"with CPython {system.python}{name}"
+
+
+def _elsewhere(release: Release, target: Target, catalog: Catalog, gpu: Gpu | None) -> list[str]:
+    """The other targets that a release fits as they are: with the CUDA that they have themselves."""
+    gpu = None if gpu is None else OWN_CUDA
     fits = []
     for name in catalog.target_names:
-        found = None if name == target.name else fitting([release], _systems(catalog.target(name), gpu=gpu), catalog)
+        systems = [] if name == target.name else systems_for(catalog.target(name), gpu)
+        found = fitting([release], systems, catalog, gpu)
         if found:
-            fits.append(f"{name} with CPython {found[1].python}")
+            fits.append(f"{name} {_of(found[1], gpu)}")
     return [f"targets that {release.version} fits: {', '.join(fits)}"] if fits else []
 
 
-def unknown_externals(recipe: str, release: Release, target: Target, catalog: Catalog) -> InputError | None:
+def unknown_externals(
+    recipe: str, release: Release, target: Target, catalog: Catalog, gpu: Gpu | None = None
+) -> InputError | None:
     """The error for a release that can be planned and not built: Bazel has no network, and what the release's own build
     files download is not known. None where it is."""
     if catalog.knows_externals(recipe, release):
         return None
     known = [other for other in catalog.releases(recipe) if catalog.knows_externals(recipe, other)]
-    found = fitting(known, target.systems, catalog)
-    instead = f"; {found[0].version} with CPython {found[1].python} is the newest for {target.name}" if found else ""
+    found = fitting(known, systems_for(target, gpu), catalog, gpu)
+    instead = f"; {found[0].version} {_of(found[1], gpu)} is the newest for {target.name}" if found else ""
     return InputError(
         f"{recipe} {release.version} can be planned, but not built",
         why=f"what its own build files download is not known, and Bazel has no network{instead}",

@@ -13,7 +13,17 @@ from packaging.version import InvalidVersion, Version
 
 from crosswheel.errors import InputError
 from crosswheel.planning import cuda
-from crosswheel.planning.fitting import NUMPY, Fit, distribution_numpy, fitting, misfit, nearest, own_numpys, serves
+from crosswheel.planning.fitting import (
+    NUMPY,
+    Fit,
+    Gpu,
+    distribution_numpy,
+    fitting,
+    misfit,
+    nearest,
+    own_numpys,
+    serves,
+)
 from crosswheel.planning.installing import not_forced
 from crosswheel.spec.catalog import Catalog, unknown
 from crosswheel.spec.conditions import Circumstances, holds
@@ -113,9 +123,10 @@ def _resolve(request: Request, target: Target, catalog: Catalog) -> Resolution:
     features = _features(request, recipe, target, reasons)
     cpu = _cpu(request, target, features, catalog, reasons)
     releases = _releases(request, recipe, catalog)
-    chosen = _fit(request, releases, target, cuda.CUDA in features, catalog, reasons)
+    wanted = request.tools if cuda.CUDA in features else None
+    chosen = _fit(request, releases, target, wanted, catalog, reasons)
     if chosen is None:
-        reasons.extend(nearest(recipe.name, target, request.version, catalog, gpu=cuda.CUDA in features))
+        reasons.extend(nearest(recipe.name, target, request.version, catalog, wanted))
     release = chosen[0] if chosen else releases[0]
     features = _of_release(features, request, recipe, release, reasons)
     bazel = _bazel(request, recipe, release, catalog, reasons)
@@ -147,7 +158,7 @@ def _resolve(request: Request, target: Target, catalog: Catalog) -> Resolution:
         chain=_chain(request, release, target, system, catalog),
         patches=(),
         apt_force=request.apt_force,
-        warnings=cuda.warnings(gpu, target.arch, avx=request.features.get(AVX)),
+        warnings=cuda.warnings(gpu, release, target.arch, avx=request.features.get(AVX)),
     )
     return _with_patches(resolution, catalog)
 
@@ -223,7 +234,12 @@ def _releases(request: Request, recipe: Recipe, catalog: Catalog) -> tuple[Relea
 
 
 def _fit(
-    request: Request, releases: tuple[Release, ...], target: Target, gpu: bool, catalog: Catalog, reasons: list[str]
+    request: Request,
+    releases: tuple[Release, ...],
+    target: Target,
+    gpu: Gpu | None,
+    catalog: Catalog,
+    reasons: list[str],
 ) -> Fit | None:
     """The newest release and the first system of the target that go together."""
     named = [s for s in target.systems if request.system in (None, s.name)]
@@ -233,7 +249,7 @@ def _fit(
         names = ", ".join(system.name for system in target.systems if system.name) or "none by a name"
         reasons.append(f"{target.name} has no system {request.system!r}; it has: {names}")
         return None
-    if gpu and systems:
+    if gpu is not None and systems:
         systems = cuda.with_cuda(systems, target, catalog, reasons)
         if not systems:
             return None
@@ -241,14 +257,16 @@ def _fit(
         reasons.append(f"{target.name} has CPython {has}, not {request.python}")
         if any(serves(release, system.python) for release in releases for system in target.systems):
             return None
-    found = fitting(releases, systems, catalog)
+    found = fitting(releases, systems, catalog, gpu)
     if found:
         return found
     for release in releases[:5]:
-        why = [misfit(release, system, catalog) for system in systems if serves(release, system.python)]
+        why = [misfit(release, system, catalog, gpu) for system in systems if serves(release, system.python)]
         asked = request.python or has
         python = f"{release.version} serves CPython {release.python}, and asked for is {asked} on {target.name}"
         reasons.extend(reason for reason in why or [python] if reason)
+    if gpu is not None and len(systems) == 1:
+        _gpu(request, target, systems[0], catalog, reasons)
     return None
 
 

@@ -83,11 +83,20 @@ class Needs(Model):
     cudnn: VersionText | None = None
 
 
+class Accepts(Model):
+    """The CUDA and the cuDNN that a release's own code takes, as ranges: where a bound is not known, it is left open. A
+    build for a GPU of a release that accepts a range of cuDNN wants one. Upstream tested fewer (``Needs``)."""
+
+    cuda: Specifier | None = None
+    cudnn: Specifier | None = None
+
+
 class Release(Model):
     """One version of a recipe. Its file may say ``era = "NAME"``: the keys of ``eras/NAME.toml`` then hold where it
     says nothing else.
 
-    ``facts`` says of ``bazel``, ``needs``, ``python`` and the like how sure they are. ``needs.numpy`` makes the
+    ``facts`` says of ``bazel``, ``needs``, ``python`` and the like how sure they are; of ``cuda`` and ``cudnn``, how
+    sure the ranges of ``accepts`` are. ``needs.numpy`` makes the
     target's NumPy part of the sysroot and of the root in which the wheel is tried. ``python`` is the range of CPython
     that the release serves. ``tests`` is how many tests of the recipe's check must pass; a release of a recipe without
     a wheel has none. ``chain`` are other recipes' releases that are built before. ``requires`` are wheels for
@@ -113,6 +122,7 @@ class Release(Model):
     cmake: CMakeBuild | None = None
     script: ScriptBuild | None = None
     needs: Needs = Needs()
+    accepts: Accepts = Accepts()
     facts: dict[str, Fact] = {}
     note: str = ""
 
@@ -132,6 +142,13 @@ class Release(Model):
             raise ValueError('a [cmake] table goes with backend = "cmake"')
         if (self.script is not None) != (self.backend == "script"):
             raise ValueError('a [script] table goes with backend = "script", and only with it')
+        return self
+
+    @model_validator(mode="after")
+    def _sources_of_what_is_refused(self) -> Release:
+        for name, range_ in self.accepts:
+            if range_ is not None and name not in self.facts:
+                raise ValueError(f"a range of {name} refuses builds: say in [facts.{name}] how sure it is")
         return self
 
     @property

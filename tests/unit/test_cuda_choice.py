@@ -173,10 +173,11 @@ def test_without_cuda_there_is_nothing_to_warn_of(catalog: Catalog) -> None:
 
 
 @pytest.mark.parametrize(
-    ("version", "expected"),
+    ("version", "target", "expected"),
     [
         (
             "1.5.1",
+            "jetson-tx1",
             {
                 "TF_NEED_CUDA": "1",
                 "TF_CUDA_VERSION": "8.0",
@@ -186,17 +187,23 @@ def test_without_cuda_there_is_nothing_to_warn_of(catalog: Catalog) -> None:
                 "TF_CUDA_COMPUTE_CAPABILITIES": "5.3",
             },
         ),
-        ("1.12.3", {"TF_NCCL_VERSION": "1.3", "CUDA_TOOLKIT_PATH": "/cuda"}),
-        ("1.13.1", {"CUDA_TOOLKIT_PATH": "/cuda", "TF_NCCL_VERSION": ""}),
-        ("1.15.5", {"TF_CUDA_PATHS": "/cuda/targets/aarch64-linux,/cudnn/target,/cuda", "TF_CUDA_VERSION": "8.0"}),
+        ("1.12.3", "jetson-tx1", {"TF_NCCL_VERSION": "1.3", "CUDA_TOOLKIT_PATH": "/cuda"}),
+        ("1.13.1", "jetson-tx1", {"CUDA_TOOLKIT_PATH": "/cuda", "TF_NCCL_VERSION": ""}),
+        (
+            "2.3.4",
+            "jetson-nano",
+            {"TF_CUDA_PATHS": "/cuda/targets/aarch64-linux,/cudnn/target,/cuda", "TF_CUDA_VERSION": "10.2"},
+        ),
     ],
 )
-def test_what_tensorflows_configure_is_told(catalog: Catalog, version: str, expected: dict[str, str]) -> None:
-    request = Request(recipe="tensorflow", version=version, target="jetson-tx1", features=GPU)
+def test_what_tensorflows_configure_is_told(
+    catalog: Catalog, version: str, target: str, expected: dict[str, str]
+) -> None:
+    request = Request(recipe="tensorflow", version=version, target=target, features=GPU)
     steps = plan(resolve(request, catalog), catalog, rules={}).steps
-    (compiled,) = (step for step in steps if step.name == f"compile tensorflow {version} for jetson-tx1")
+    (compiled,) = (step for step in steps if step.name == f"compile tensorflow {version} for {target}")
     env = compiled.fields()["env"]
     assert isinstance(env, dict)
     assert {name: env.get(name) for name in expected} == expected
     # find_cuda_config.py believes this one more than TF_CUDA_PATHS, and would find the builder's libraries there
-    assert ("CUDA_TOOLKIT_PATH" in env) is (version != "1.15.5")
+    assert ("CUDA_TOOLKIT_PATH" in env) is (version != "2.3.4")

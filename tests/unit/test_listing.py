@@ -44,10 +44,26 @@ def test_the_table_of_tensorflow(catalog: Catalog, tmp_path: Path) -> None:
     assert old["accepts"] == ">=0.19.0,<=0.21.0"
     assert (old["CPython"], old["NumPy"]) == ("2.7, 3.3 to 3.7", ">=1.16.0,<1.19")
     assert old["CUDA, cuDNN"] == "10.0, 7.4"
+    assert old["its code takes"] == "CUDA <10.2, cuDNN >=6,<8"
     assert "nanopi-m4 2.7" in old["targets"]
     assert rows["2.4.4"]["targets"] == "none"
     assert rows["1.10.1"]["targets"].startswith("jetson-nano 3.6, ")
     assert {row["state"] for row in rows.values()} == {"planned"}
+
+
+def test_what_is_for_gpus_alone_is_listed_for_targets_with_one(catalog: Catalog, tmp_path: Path) -> None:
+    row = table(Listing(catalog, tmp_path), "libkmcuda")["6.2.3"]
+    assert row["targets"] == "jetson-orin 3.10, sbsa-debian 3.13 3.11, x86_64 3.13"
+    everywhere = table(Listing(catalog, tmp_path), "tensorflow")["1.15.5"]["targets"]
+    assert "x86_64 2.7" in everywhere, "which has no CUDA: TensorFlow does without"
+
+
+def test_cuda_that_is_on_for_one_architecture_does_not_count_for_another(data: Path, tmp_path: Path) -> None:
+    path = data / "recipes/libkmcuda/recipe.toml"
+    path.write_text(path.read_text().replace("default = true", 'default = true\narches = ["aarch64"]'))
+    targets = table(Listing(Catalog(data), tmp_path), "libkmcuda")["6.2.3"]["targets"]
+    assert "x86_64 3.11 3.13" in targets
+    assert "rpi4" not in targets
 
 
 def test_columns_that_say_nothing_are_left_out(catalog: Catalog, tmp_path: Path) -> None:
@@ -70,6 +86,7 @@ def test_the_json_has_everything_of_a_release(catalog: Catalog, tmp_path: Path) 
     found = {item["version"]: item for item in releases}["1.15.5"]
     assert found["bazel"][0] == "0.26.1" and found["bazel_enforced"] == ">=0.24.1,<=0.26.1"
     assert found["needs"] == {"compiler": "GCC 7.3.1", "numpy": ">=1.16.0,<1.19", "cuda": "10.0", "cudnn": "7.4"}
+    assert found["accepts"] == {"cuda": ">=9,<10.2", "cudnn": ">=6,<8"}
     assert found["facts"]["bazel"]["grade"] == "A" and "3db52be7be" in found["facts"]["bazel"]["source"]
     assert "jemalloc" not in found["features"] and "xla" in found["features"]
     assert found["outputs"] == ["wheel", "libc", "tools"]
