@@ -7,7 +7,7 @@ machine that runs this, which pip cannot do.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from packaging.requirements import Requirement
@@ -61,11 +61,13 @@ class Missing:
 @dataclass(frozen=True, kw_only=True)
 class Served:
     """The wheels that serve everything that can be served, the asked one first, and what is missing. ``by`` says for
-    each wheel's name which wheels require it."""
+    each wheel's name which wheels require it, ``asked`` for each name, also of what is missing, by which requirements,
+    each with the name of the wheel that has it."""
 
     offers: tuple[Offer, ...]
     missing: tuple[Missing, ...]
     by: Mapping[str, tuple[str, ...]]
+    asked: Mapping[str, tuple[tuple[Requirement, str], ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -142,18 +144,23 @@ def _serves(offer: Offer, requirement: Requirement) -> bool:
     return requirement.specifier.contains(offer.version, prereleases=prereleases)
 
 
-def serve(root: Offer, shelf: Shelf, machine: Machine) -> Served:
-    """All that ``root`` requires on the machine, recursively. What nothing serves is named, all of it at once.
+def serve(root: Offer, shelf: Shelf, machine: Machine, *, older: bool = True) -> Served:
+    """All that ``root`` requires on the machine, recursively. What nothing serves is named, all of it at once. With
+    ``older``, older versions of what requires it are tried first.
 
     Raises what the shelf raises (a build or a fetch that fails), and ``InputError`` where no end is found.
     """
-    result = _resolved(root, shelf, machine, gaps=False) or _resolved(root, shelf, machine, gaps=True)
+    whole = _resolved(root, shelf, machine, gaps=False) if older else None
+    result = whole or _resolved(root, shelf, machine, gaps=True)
     assert result is not None, "with gaps there always is a resolution"
     offers: dict[str, Offer] = {}
     by: dict[str, set[str]] = {}
+    asked: dict[str, list[tuple[Requirement, str]]] = {}
     missing = []
     for key, item in sorted(result.mapping.items(), reverse=True):  # without extras last: that is the wheel itself
         informed = list(result.criteria[key].information)
+        named = [(each.requirement, _told(each.parent)) for each in informed if each.parent]
+        asked.setdefault(canonicalize_name(key.partition("[")[0]), []).extend(named)
         if item.offer is None:
             missing.append(_missing(key, informed, shelf))
             continue
@@ -166,6 +173,7 @@ def serve(root: Offer, shelf: Shelf, machine: Machine) -> Served:
         offers=(root, *others),
         missing=tuple(sorted(missing, key=lambda item: item.name)),
         by={name: tuple(sorted(parents)) for name, parents in by.items()},
+        asked={name: tuple(each for each in told if each[1] != name) for name, told in asked.items()},
     )
 
 

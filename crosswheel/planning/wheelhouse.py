@@ -19,9 +19,9 @@ from crosswheel.planning.steps import Step
 from crosswheel.spec.releases import Release
 from crosswheel.spec.requirements import Machine
 
-Origin = Literal["wheel", "recipe", "check", "index"]
+Origin = Literal["wheel", "recipe", "check", "index", "beside", "package"]
 """Where a wheel is from: it is the one that was asked for; a recipe of ours; what the check of the recipe was proved
-with; the package index."""
+with; the package index; a folder. A package of the target's distribution is no wheel, and serves all the same."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,12 +51,14 @@ class Offer:
 
 @dataclass(frozen=True, kw_only=True)
 class IndexFile:
-    """A file that the package index lists. ``sha256`` is None where it tells none."""
+    """A file that the package index lists. ``sha256`` is None where it tells none; ``metadata`` says whether a wheel's
+    METADATA is served beside it (PEP 658)."""
 
     file: str
     sha256: str | None
     requires_python: str | None = None
     yanked: bool = False
+    metadata: bool = False
 
 
 def index_offers(name: NormalizedName, files: Iterable[IndexFile], machine: Machine) -> list[Offer]:

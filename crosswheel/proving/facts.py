@@ -161,8 +161,8 @@ def read_wheel(path: Path) -> WheelFacts:
         build=build,
         tags=tags,
         members=tuple(gathered.members),
-        metadata=_headers(papers["METADATA"]),
-        wheel=_headers(papers["WHEEL"]),
+        metadata=read_headers(papers["METADATA"]),
+        wheel=read_headers(papers["WHEEL"]),
         record=record,
         record_name=f"{dist_info}/RECORD",
         elfs=tuple(gathered.elfs),
@@ -170,6 +170,16 @@ def read_wheel(path: Path) -> WheelFacts:
         paths=gathered.paths,
         fatbins=gathered.fatbins,
     )
+
+
+def read_metadata(path: Path) -> Mapping[str, tuple[str, ...]] | None:
+    """The headers of a wheel's METADATA alone, as in :class:`WheelFacts`; no other member is read. Raises
+    ``InputError`` as :func:`read_wheel` does."""
+    _name_parts(path)
+    with WheelArchive(path) as archive:
+        entries = archive.entries()
+        folder = _dist_info(path, (entry.name for entry in entries))
+        return read_headers(_paper(archive, entries, f"{folder}/METADATA"))
 
 
 def record_digest(algorithm: str, digest: bytes) -> str:
@@ -213,8 +223,8 @@ def _paper(archive: WheelArchive, entries: list[Entry], name: str) -> bytes | No
         return None
 
 
-def _headers(text: bytes | None) -> Mapping[str, tuple[str, ...]] | None:
-    """The headers of METADATA or WHEEL: e-mail headers in UTF-8."""
+def read_headers(text: bytes | None) -> Mapping[str, tuple[str, ...]] | None:
+    """The headers of METADATA or WHEEL by their lower-case names: e-mail headers in UTF-8. None for none."""
     if text is None:
         return None
     from email.errors import MessageError

@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
+    from crosswheel.proving.dependencies import Offered
     from crosswheel.proving.facts import Facts
     from crosswheel.spec.policy import Policy
 
@@ -62,12 +63,14 @@ class Context:
     ``built_here`` says that crosswheel built the wheel: then the habits of others' wheels that do no harm on the
     target (a build path in an assertion) are failures too, because the build can and must do without them.
     ``elsewhere`` are libraries that whoever installs the wheel brings: pattern of the SONAME → how it is had.
+    ``offered`` is what there is of the projects that the wheel requires; None where nobody was asked.
     """
 
     policy: Policy
     sonames: frozenset[str] | None
     built_here: bool
     elsewhere: Mapping[str, str] = field(default_factory=dict)
+    offered: Offered | None = None
 
     def brought(self, soname: str) -> str | None:
         """How a library is had that neither the wheel nor the target has, where that is known."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from crosswheel.digest import sha256_json
 from crosswheel.errors import DataError
-from crosswheel.proving import abi, cuda, emulate, libraries, payload, record
+from crosswheel.proving import abi, cuda, dependencies, emulate, libraries, payload, record
+from crosswheel.proving.dependencies import Offered
 from crosswheel.proving.emulate import CheckSpec, Runner, emulated_run, judge_run, not_run, read_counts
 from crosswheel.proving.facts import WheelFacts, read_wheel
 from crosswheel.proving.findings import Context, Finding, Rule, Severity, judged
@@ -19,7 +20,14 @@ from crosswheel.spec.policy import Policy
 SCHEMA = 1
 """Version of the proof's JSON."""
 
-STATIC_RULES: tuple[Rule[WheelFacts], ...] = (*record.RULES, *payload.RULES, *abi.RULES, *libraries.RULES, *cuda.RULES)
+STATIC_RULES: tuple[Rule[WheelFacts], ...] = (
+    *record.RULES,
+    *payload.RULES,
+    *abi.RULES,
+    *libraries.RULES,
+    *cuda.RULES,
+    *dependencies.RULES,
+)
 """The rules that read the wheel, in the order in which they speak."""
 
 RULES: Mapping[str, int] = {**{rule.name: rule.version for rule in STATIC_RULES}, emulate.NAME: emulate.VERSION}
@@ -66,6 +74,17 @@ class Proof:
     def of(self, severity: Severity) -> tuple[Finding, ...]:
         """The findings of one severity."""
         return tuple(finding for finding in self.findings if finding.severity is severity)
+
+    def asked(self, metadata: Mapping[str, tuple[str, ...]] | None, offered: Offered) -> Self:
+        """The proof with what the rule ``dependencies`` says where the index was asked: ``offered`` is what there is of
+        what the wheel, whose headers of METADATA are ``metadata``, requires."""
+        said = dependencies.findings_of(self.file, metadata, self.policy, offered)
+        place = next(
+            (at for at, item in enumerate(self.findings) if item.rule == dependencies.NAME), len(self.findings)
+        )
+        before, after = self.findings[:place], self.findings[place:]
+        rest = (item for item in after if item.rule != dependencies.NAME)
+        return replace(self, findings=(*before, *said, *rest))
 
     def as_json(self) -> dict[str, Any]:
         """The proof as JSON has it."""
@@ -147,16 +166,17 @@ def prove(
     run: Runner | None,
     built_here: bool = False,
     elsewhere: Mapping[str, str] | None = None,
+    offered: Offered | None = None,
 ) -> Proof:
     """Judges ``wheel`` against ``policy``.
 
     ``sonames`` are the file names of the target's libraries, None where they are not known. ``check`` is the recipe's,
-    None for a wheel that is no recipe's; ``run`` runs it, None where nothing can be run. ``built_here`` and
-    ``elsewhere``: see :class:`~crosswheel.proving.findings.Context`. Raises ``InputError`` where ``wheel`` is none;
-    what ``run`` raises goes through.
+    None for a wheel that is no recipe's; ``run`` runs it, None where nothing can be run. ``built_here``,
+    ``elsewhere`` and ``offered``: see :class:`~crosswheel.proving.findings.Context`. Raises ``InputError`` where
+    ``wheel`` is none; what ``run`` raises goes through.
     """
     facts = read_wheel(wheel)
-    context = Context(policy=policy, sonames=sonames, built_here=built_here, elsewhere=elsewhere or {})
+    context = Context(policy=policy, sonames=sonames, built_here=built_here, elsewhere=elsewhere or {}, offered=offered)
     findings = [finding for rule in STATIC_RULES for finding in judged(rule, facts, context)]
     said, run_facts = _emulated(facts, policy, check, run, findings)
     return Proof(

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 
 from crosswheel.proving.archive import unsafe_name
+from crosswheel.proving.dependencies import MOST_REQUIREMENTS
 from crosswheel.proving.facts import STRONG, Member, WheelFacts
 from crosswheel.proving.findings import Context, Finding, Rule, Severity, some
+from crosswheel.spec.requirements import holding, machine_of
 
 ARCHIVE = "archive"
 RECORD = "record"
@@ -114,6 +117,7 @@ def _judge_metadata(facts: WheelFacts, context: Context) -> Iterator[Finding]:
     if facts.metadata is not None:
         yield from _names(f"{folder}/METADATA", facts)
         yield from _requires_python(f"{folder}/METADATA", facts, context)
+        yield from _requires_dist(f"{folder}/METADATA", facts, context)
     if facts.wheel is not None and facts.wheel.get("wheel-version", ("",))[0].partition(".")[0] != "1":
         said = facts.wheel.get("wheel-version", ("nothing",))[0]
         yield _metadata(f"{folder}/WHEEL", f"says Wheel-Version {said}; installers know 1.x")
@@ -156,6 +160,17 @@ def _requires_python(subject: str, facts: WheelFacts, context: Context) -> Itera
         yield _metadata(subject, f"requires Python {said}, and {context.policy.target} has {python}")
 
 
+def _requires_dist(subject: str, facts: WheelFacts, context: Context) -> Iterator[Finding]:
+    lines = (facts.metadata or {}).get("requires-dist", ())[:MOST_REQUIREMENTS]
+    bad = holding((" ".join(line.split()) for line in lines), machine_of(context.policy))[1]
+    if not bad:
+        return
+    # pip 24.1 is the first that refuses them; it is for Python 3.8 and later.
+    strict = machine_of(context.policy).release >= (3, 8)
+    message = f"has a Requires-Dist that is no requirement: {some((ascii(line[:60]) for line, _ in bad), 3)}"
+    yield replace(_metadata(subject, message), severity=Severity.FAIL if strict else Severity.WARN)
+
+
 def _metadata(subject: str, message: str) -> Finding:
     return Finding(
         rule=METADATA,
@@ -189,7 +204,7 @@ RULES = (
     ),
     Rule(
         name=METADATA,
-        version=1,
+        version=2,
         about="METADATA and WHEEL are of this package and version, and allow the target's Python",
         judge=_judge_metadata,
         looked=_looked_metadata,

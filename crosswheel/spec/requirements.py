@@ -21,6 +21,9 @@ from crosswheel.spec.policy import Policy
 MOST_LINE = 2000
 """A requirement of more characters is not read; the longest on the package index have some hundreds."""
 
+MOST_DEPTH = 50
+"""A requirement with more opening parentheses is not read either: packaging reads them by recursion."""
+
 LATEST = 99
 """The patch version that a Python is taken to have where it is not known: later than any (3.11.99)."""
 
@@ -107,6 +110,7 @@ def machine_of(policy: Policy, python: str | None = None) -> Machine:
     X.Y.Z may be on the target: else it is taken for the latest."""
     return Machine(python=python or f"{policy.python}.{LATEST}", arch=policy.arch, glibc=policy.floors.GLIBC)
 
+
 def abi_flags(python: str) -> str:
     """What the ABI tag of CPython has behind its digits: ``mu`` for 2.7 as Linux distributions build it (PEP 425,
     PEP 513), ``m`` for 3.3 to 3.7 (PEP 3149; gone with 3.8, bpo-36707)."""
@@ -129,14 +133,13 @@ def holding(
         try:
             if len(line) > MOST_LINE:
                 raise ValueError(f"it has {len(line):,} characters")
+            if line.count("(") > MOST_DEPTH:
+                raise ValueError("its marker is nested too deeply")
             requirement = Requirement(line)
             marker = requirement.marker
             holds = marker is None or any(marker.evaluate({**machine.environment, "extra": each}) for each in asked)
         except ValueError as error:  # what packaging raises for a line, a marker or a version that is none
             bad.append((line, str(error)))
-            continue
-        except RecursionError:
-            bad.append((line, "its marker is nested too deeply"))
             continue
         if holds:
             requirement.marker = None

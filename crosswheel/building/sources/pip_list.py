@@ -3,8 +3,8 @@
     python -P -m crosswheel.building.sources.pip_list NAME
 
 One JSON object for each file on standard output: ``file``, ``sha256`` (null where the index tells none),
-``requires_python`` and ``yanked``. A project that no index knows has no files. Exit status: 0 done; 1 an index could
-not be asked, and standard error says why.
+``requires_python``, ``yanked``, and whether its ``metadata`` is served beside it. A project that no index knows has no
+files. Exit status: 0 done; 1 an index could not be asked, and standard error says why.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import json
 import logging
 import sys
 from optparse import Values
+from typing import Any
 
 from pip._internal.commands.download import DownloadCommand
 
@@ -30,16 +31,21 @@ class ListCommand(DownloadCommand):
         logger.addHandler(pages)
         logger.setLevel(logging.DEBUG)
         for link in links_of(finder._link_collector, args[0]):
-            told = {
-                "file": link.filename,
-                "sha256": listed_sha256(link),
-                "requires_python": link.requires_python,
-                "yanked": link.is_yanked,
-            }
-            print(json.dumps(told))
+            print(json.dumps(told_of(link)))
         if pages.trouble:
             print("\n".join(pages.trouble), file=sys.stderr)
         return 1 if pages.trouble else 0
+
+
+def told_of(link: Any) -> dict[str, Any]:
+    """What is told of a file that an index lists."""
+    return {
+        "file": link.filename,
+        "sha256": listed_sha256(link),
+        "requires_python": link.requires_python,
+        "yanked": link.is_yanked,
+        "metadata": link.metadata_link() is not None,
+    }
 
 
 def main(arguments: list[str]) -> int:
