@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,9 @@ from crosswheel.planning.wheelhouse import IndexFile, named
 
 SECONDS = 120.0
 """How long the answers to one round of questions may take."""
+
+SOON = {"PIP_RETRIES": "2"}
+"""pip gives a question up soon, unless its user says otherwise: a build without a network need not wait for it."""
 
 ARGV = (sys.executable, "-P", "-m", "crosswheel.building.sources.pip_ask")
 
@@ -95,7 +99,10 @@ class PackageIndex:
             # A pipe that nobody reads would fill.
             self._said = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115
             pipe = subprocess.PIPE
-            self._process = subprocess.Popen(self.argv, stdin=pipe, stdout=pipe, stderr=self._said, text=True)
+            environment = {**SOON, **os.environ}
+            self._process = subprocess.Popen(
+                self.argv, stdin=pipe, stdout=pipe, stderr=self._said, text=True, env=environment
+            )
         return self._process
 
     def _failed(self, why: str) -> FetchError:

@@ -112,8 +112,7 @@ def _sha256(data: bytes) -> str:
 
 def main() -> int:
     """Answers until standard input ends; see the module."""
-    # A question is soon given up: where there is no network, a build that ends well need not wait for it.
-    options = ["--quiet", "--quiet", "--no-input", "--disable-pip-version-check", "--retries", "2"]
+    options = ["--quiet", "--quiet", "--no-input", "--disable-pip-version-check"]
     return int(AskCommand("download", "answers questions").main(options))
 
 

@@ -40,7 +40,7 @@ class Pages(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         text = record.getMessage()
         # A page that is not there only means that this index does not know the project.
-        if text.startswith("Could not fetch URL") and "404" not in text:
+        if text.startswith("Could not fetch URL") and ": 404 Client Error" not in text:
             self.trouble.append(text)
 
 
