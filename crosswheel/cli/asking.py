@@ -89,7 +89,7 @@ def _options(
         output=output,
         apt_force=apt_force,
     )
-    sources, mirrors = _local_sources(source)
+    sources, mirrors = local_sources(source)
     return Asked(request=request, sources=sources, mirrors=mirrors)
 
 
@@ -135,7 +135,7 @@ def package_task(*, help: Mapping[str, str], many: bool = False, **more: Any) ->
 _NAMED = "#sha256="
 
 
-def _local_sources(given: Iterable[str]) -> tuple[dict[str, LocalSource], dict[str, str]]:
+def local_sources(given: Iterable[str]) -> tuple[dict[str, LocalSource], dict[str, str]]:
     """The sources of ``--source NAME=PATH[#sha256=…]``, hashed, and the folders that are mirrors of archives."""
     sources: dict[str, LocalSource] = {}
     mirrors: dict[str, str] = {}

@@ -14,7 +14,7 @@ from invoke.exceptions import Exit
 
 from crosswheel.cli.asking import Asked, package_task
 from crosswheel.cli.executing import execute_all
-from crosswheel.cli.settings import DATA, read_settings
+from crosswheel.cli.settings import DATA, MIRROR_HELP, read_settings
 from crosswheel.errors import InputError
 from crosswheel.planning.archives import refuse_unused
 from crosswheel.planning.cudnn import lacking
@@ -38,8 +38,7 @@ if TYPE_CHECKING:
         "jobs": "How many compilers run at once (default: the number of processors).",
         "memory": "Limit of the build's container in GiB (default: 80 % of the machine's memory).",
         "sandbox": "docker (default), or host: in a chroot of this machine, which is not hermetic.",
-        "mirror": "A folder or URL that holds sources by sha256, asked first.",
-        "offline": "Ask nothing but the mirror.",
+        **MIRROR_HELP,
         "keep-failed": "Keep the folder of a failed step, for `./x shell KEY`.",
         "with-dependencies": "Lay all that the wheel requires beside it, in a wheelhouse that pip installs from.",
         "json": "Print one JSON object on stdout, and nothing else there.",
@@ -92,9 +91,18 @@ def build(
 
         path = result.artefacts[planned.proof.key].path / "proof.json"
         house = make_wheelhouse(planned, released, path, asked, catalog, store, settings, quiet=json)
+    elif not settings.offline and proof.passed and proof.kind == "wheel" and _made(planned, result):
+        from crosswheel.cli.requirements import with_requirements
+
+        (proof,) = with_requirements([(released, proof)], catalog, store, quiet=json)
     _tell(released, proof, house, result, time.monotonic() - began, as_json=json)
     if not proof.passed or (house and house.missing):
         raise Exit(code=1)
+
+
+def _made(planned: Plan, result: Result) -> bool:
+    """Whether this build proved the wheel. One that had nothing to do asks nobody, and is done at once."""
+    return any(item.key == planned.proof.key and not item.cached for item in result.steps)
 
 
 def make_plan(catalog: Catalog, asked: Asked) -> Plan:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from invoke.context import Context
 
 from crosswheel.cli.arguments import task
-from crosswheel.cli.settings import DATA, read_settings
+from crosswheel.cli.settings import DATA, MIRROR_HELP, read_settings
 from crosswheel.errors import InputError
 from crosswheel.planning.headers import headers_step
 from crosswheel.planning.steps import RunStep
@@ -40,8 +40,7 @@ class Headers:
         "jobs": "How many compilers run at once (default: the number of processors).",
         "memory": "Limit of the container in GiB (default: 80 % of the machine's memory).",
         "sandbox": "docker (default), or host: in a chroot of this machine, which is not hermetic.",
-        "mirror": "A folder or URL that holds sources by sha256, asked first.",
-        "offline": "Ask nothing but the mirror.",
+        **MIRROR_HELP,
         "keep-failed": "Keep the folder of a failed step, for `./x shell KEY`.",
         "json": "Print one JSON object on stdout, and nothing else there.",
     },

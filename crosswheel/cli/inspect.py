@@ -11,7 +11,8 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 
 from crosswheel.cli.arguments import task
-from crosswheel.cli.settings import DATA, read_settings
+from crosswheel.cli.asking import PACKAGE_HELP, local_sources
+from crosswheel.cli.settings import DATA, MIRROR_HELP, read_settings
 from crosswheel.errors import InputError
 from crosswheel.spec.catalog import Catalog
 
@@ -138,12 +139,17 @@ def shell(_context: Context, key: str) -> None:
 
 @task(
     rest="wheels",
+    iterable=["capability", "source"],
     help={
         "wheels": "The wheels to judge; any number, from anywhere.",
         "target": "The machine to judge for (default: x86_64).",
         "python": "CPython of the target (default: the one of the wheel's tag, else the target's first).",
+        "system": "A system of the target by its name, such as jetpack-3.0 (default: the first with this CPython).",
         "cpu": "Another processor of the target's architecture.",
+        "capability": "Judge the code for GPUs of this capability, such as 5.3 (default: the target's). Several times.",
         "no-avx": "The processor has no AVX (x86_64).",
+        "source": PACKAGE_HELP["source"],
+        **MIRROR_HELP,
         "recipe": "Use this recipe's check; `auto` (default) finds it by the wheel's name and version.",
         "json": "Print one JSON object on stdout.",
     },
@@ -153,8 +159,13 @@ def verify(
     wheels: Sequence[str] = (),
     target: str | None = None,
     python: str | None = None,
+    system: str | None = None,
     cpu: str | None = None,
+    capability: Sequence[str] = (),
     no_avx: bool = False,
+    source: Sequence[str] = (),
+    mirror: str | None = None,
+    offline: bool = False,
     recipe: str = "auto",
     json: bool = False,
 ) -> None:
@@ -163,13 +174,19 @@ def verify(
 
     if not wheels:
         raise InputError("no wheel is named", hint="./x verify dist/rpi4/*.whl --target rpi4")
+    sources, mirrors = local_sources(source)
     asked = Verification(
         wheels=tuple(Path(wheel) for wheel in wheels),
         target=target,
         python=python,
+        system=system,
         cpu=cpu,
+        capabilities=tuple(dict.fromkeys(capability)),
         no_avx=no_avx,
         recipe=recipe,
+        sources=sources,
+        mirrors=mirrors,
     )
-    if not verify_all(asked, as_json=json):
+    settings = read_settings(mirror=mirror, offline=offline, apt_mirrors=mirrors)
+    if not verify_all(asked, settings, as_json=json):
         raise Exit(code=1)

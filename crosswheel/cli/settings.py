@@ -23,6 +23,13 @@ DATA = Path(__file__).resolve().parents[2]
 """The checkout, which holds ``recipes/``, ``toolchains/``, ``sysroots/`` and ``patches/``."""
 
 
+MIRROR_HELP = {
+    "mirror": "A folder or URL that holds sources by sha256, asked first.",
+    "offline": "Ask nothing but the mirror.",
+}
+"""The options that say where tasks fetch from."""
+
+
 class UserSettings(Model):
     """What ``settings.toml`` may say. ``memory`` is in GiB, ``apt_mirrors`` maps ``debian`` and the like to URLs."""
 

@@ -135,13 +135,19 @@ def verification(
     found: tuple[Recipe, Release] | None,
     *,
     rules: Mapping[str, int],
+    gpus: tuple[str, ...] | None = None,
+    sources: Mapping[str, LocalSource] | None = None,
 ) -> ProofStep:
-    """The proof of a wheel from anywhere, with the check of the release that it is (``found``), if it is one."""
+    """The proof of a wheel from anywhere, with the check of the release that it is (``found``), if it is one. ``gpus``
+    are those that its code for GPUs is judged for; without them, the target's own, where the system has CUDA.
+    ``sources`` are what the user gave: archives, and the release's own source under the name of its recipe."""
     recipe = found[0] if found else None
+    given = sources or {}
     numpy = numpy_for(found[1], target, system, cpu.name, catalog) if found else None
     check = recipe.check if recipe else None
-    tree = release_tree(*found, system, catalog) if found else None
-    gpus = target.capabilities if system.cuda else ()
+    tree = release_tree(*found, system, catalog, given) if found else None
+    if gpus is None:
+        gpus = target.capabilities if system.cuda else ()
     policy = policy_for(target, catalog.sysroot(system.sysroot), cpu, system.python, gpus)
     local = LocalStep(name="take the wheel", path=wheel.path, sha256=wheel.sha256, folder=False)
     step = ProofStep(
@@ -170,5 +176,4 @@ def verification(
         built_here=False,
         elsewhere=recipe.elsewhere if recipe else {},
     )
-    # Nobody gives an archive here; some that the written data names lie in a package.
-    return with_archives(step, catalog.archives, {})
+    return with_archives(step, catalog.archives, given)

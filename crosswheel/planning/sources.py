@@ -96,7 +96,9 @@ def _release_source(recipe: Recipe, release: Release, catalog: Catalog) -> Step:
     return LocalStep(name=f"take {recipe.name}", path=str(own.path), sha256=own.sha256, folder=True)
 
 
-def release_tree(recipe: Recipe, release: Release, system: System, catalog: Catalog) -> TreeStep:
+def release_tree(
+    recipe: Recipe, release: Release, system: System, catalog: Catalog, given: Mapping[str, LocalSource]
+) -> TreeStep:
     """A release's own source for the tests in it, with the patches of its series that have no other condition than
     the version and the Python."""
     version = f"{system.python}.0"
@@ -111,7 +113,8 @@ def release_tree(recipe: Recipe, release: Release, system: System, catalog: Cata
         and not patch.when.features
     )
     name = f"unpack {recipe.name} {release.version}"
-    return TreeStep(name=name, inputs={"archive": _release_source(recipe, release, catalog)}, patches=texts)
+    source = _given(recipe.name, given) or _release_source(recipe, release, catalog)
+    return TreeStep(name=name, inputs={"archive": source}, patches=texts)
 
 
 def source_tree(resolution: Resolution, catalog: Catalog, given: Mapping[str, LocalSource]) -> TreeStep:

@@ -12,7 +12,9 @@ from crosswheel.spec.base import Arch, FileName, Model, Sha256, Specifier, Versi
 from crosswheel.spec.sources import Source
 from crosswheel.spec.sysroots import Suite
 
-Capability = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]*\.[0-9]$")]
+CAPABILITY = r"^[1-9][0-9]*\.[0-9]$"
+
+Capability = Annotated[str, StringConstraints(pattern=CAPABILITY)]
 """A compute capability of a GPU, as NVIDIA writes it: ``5.3`` is sm_53."""
 
 

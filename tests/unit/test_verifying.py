@@ -1,0 +1,169 @@
+"""`verify`: what its options choose, where it may take from, and what it refuses before it judges anything."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import pytest
+from invoke.context import Context
+
+from crosswheel.building.job import Settings
+from crosswheel.cli import inspect, verifying
+from crosswheel.cli.asking import local_sources
+from crosswheel.cli.verifying import Verification, proofs_of
+from crosswheel.errors import InputError
+from crosswheel.planning.steps import LocalStep, ProofStep
+from crosswheel.spec.catalog import Catalog
+from crosswheel.spec.policy import Policy
+
+pytestmark = pytest.mark.unit
+
+STRANGER = "stranger-1.0-cp310-cp310-linux_aarch64.whl"
+CHECK = "cuda_check-1.0.0-cp35-cp35m-linux_aarch64.whl"
+WRAPT = "wrapt-1.16.0-cp311-cp311-linux_aarch64.whl"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """With wheels that nobody has looked into yet."""
+    for name in (STRANGER, CHECK, WRAPT):
+        with zipfile.ZipFile(tmp_path / name, "w") as wheel:
+            wheel.writestr("any.py", "")
+    return tmp_path
+
+
+def proof(catalog: Catalog, wheel: Path, target: str, *source: str, **wishes: object) -> ProofStep:
+    sources, mirrors = local_sources(source)
+    asked = Verification(wheels=(wheel,), target=target, sources=sources, mirrors=mirrors, **wishes)  # type: ignore[arg-type]
+    (step,) = proofs_of(asked, catalog)
+    return step
+
+
+def policy(step: ProofStep) -> Policy:
+    return Policy.model_validate(step.policy)
+
+
+def refusal(catalog: Catalog, wheel: Path, target: str, *source: str, **wishes: object) -> str:
+    with pytest.raises(InputError) as caught:
+        proof(catalog, wheel, target, *source, **wishes)
+    return str(caught.value)
+
+
+# --- the system
+
+
+@pytest.mark.parametrize(
+    ("wishes", "glibc"),
+    [
+        ({}, "2.35"),
+        ({"system": "jetpack-6.0"}, "2.35"),
+        ({"python": "3.10"}, "2.35"),
+    ],
+)
+def test_a_wheel_is_judged_for_a_system_of_its_python(
+    catalog: Catalog, folder: Path, wishes: dict[str, str], glibc: str
+) -> None:
+    judged = policy(proof(catalog, folder / STRANGER, "jetson-orin", **wishes))
+    assert (judged.python, judged.floors.GLIBC) == ("3.10", glibc)
+
+
+def test_a_system_is_chosen_by_its_name(catalog: Catalog, folder: Path) -> None:
+    """Of the TX2 by its JetPack, although its first system has the wheel's Python as little as the other."""
+    older = policy(proof(catalog, folder / CHECK, "jetson-tx2", system="jetpack-3.1"))
+    newer = policy(proof(catalog, folder / STRANGER, "jetson-tx2"))
+    assert (older.floors.GLIBC, newer.floors.GLIBC) == ("2.23", "2.27")
+    text = refusal(catalog, folder / STRANGER, "jetson-tx2", system="jetpack-9")
+    assert "jetson-tx2 has the systems: jetpack-4.6, jetpack-3.1" in text
+    assert "--system jetpack-9" in text
+
+
+def test_a_python_that_the_system_does_not_have(catalog: Catalog, folder: Path) -> None:
+    text = refusal(catalog, folder / CHECK, "jetson-tx2", system="jetpack-4.6", python="3.5")
+    assert "jetson-tx2 has CPython 3.6" in text
+
+
+def test_a_name_that_is_no_wheels_is_told_with_a_python_too(catalog: Catalog, folder: Path) -> None:
+    (folder / WRAPT).rename(folder / "wrapt.whl")
+    assert "this is no wheel's file name" in refusal(catalog, folder / "wrapt.whl", "rpi4", python="3.11")
+
+
+# --- the GPUs
+
+
+def test_the_gpus_are_the_targets_or_those_that_are_asked_for(catalog: Catalog, folder: Path) -> None:
+    own = proof(catalog, folder / STRANGER, "jetson-orin")
+    asked = proof(catalog, folder / STRANGER, "jetson-orin", capabilities=("7.2", "5.3"))
+    assert policy(own).capabilities == ("8.7",)
+    assert policy(asked).capabilities == ("7.2", "5.3")
+    assert own.key != asked.key
+
+
+def test_gpus_are_judged_on_a_system_that_has_no_cuda_if_somebody_asks(catalog: Catalog, folder: Path) -> None:
+    assert policy(proof(catalog, folder / STRANGER, "x86_64", python="3.11")).capabilities == ()
+    asked = proof(catalog, folder / STRANGER, "x86_64", python="3.11", capabilities=("8.6",))
+    assert policy(asked).capabilities == ("8.6",)
+
+
+def test_gpus_that_there_are_not(catalog: Catalog, folder: Path) -> None:
+    assert "rpi4 has no GPU that CUDA knows" in refusal(catalog, folder / WRAPT, "rpi4", capabilities=("5.3",))
+    text = refusal(catalog, folder / STRANGER, "jetson-orin", capabilities=("sm_87",))
+    assert "'sm_87' is no compute capability" in text
+    assert "one is written as 5.3" in text
+
+
+# --- where it takes from
+
+
+def test_an_archive_is_taken_from_a_folder_of_the_users(catalog: Catalog, folder: Path) -> None:
+    """What the errors about archives that cannot be reached tell the user to give."""
+    (folder / "copy").mkdir()
+    proof(catalog, folder / CHECK, "jetson-tx1", f"ubuntu-ports={folder / 'copy'}")
+    text = refusal(catalog, folder / CHECK, "jetson-tx1", f"cuda-ubuntu2204={folder / 'copy'}")
+    assert "this build takes nothing from the archive 'cuda-ubuntu2204'" in text
+    assert "ubuntu-ports" in text
+
+
+def test_the_releases_own_source_is_given(catalog: Catalog, folder: Path) -> None:
+    (folder / "sources").mkdir()
+    step = proof(catalog, folder / WRAPT, "rpi4", f"wrapt={folder / 'sources'}")
+    taken = [each.path for each in step.walk() if isinstance(each, LocalStep) and each.name == "take wrapt"]
+    assert taken == [str(folder / "sources")]
+    assert "fetch wrapt-1.16.0.tar.gz" not in [each.name for each in step.walk()]
+
+
+def test_a_source_that_no_proof_takes(catalog: Catalog, folder: Path) -> None:
+    text = refusal(catalog, folder / WRAPT, "rpi4", f"numpy={folder / WRAPT}")
+    assert "no proof of these wheels takes a source 'numpy'" in text
+    assert "they take: wrapt, and archives" in text
+    text = refusal(catalog, folder / STRANGER, "jetson-orin", f"wrapt={folder / WRAPT}")
+    assert "they take archives alone, and no check is run" in text
+
+
+def test_wheels_of_several_recipes_share_the_sources(catalog: Catalog, folder: Path) -> None:
+    sources, _ = local_sources([f"wrapt={folder / WRAPT}"])
+    asked = Verification(wheels=(folder / WRAPT, folder / STRANGER), target="rpi4", sources=sources)
+    assert len(proofs_of(asked, catalog)) == 2
+
+
+def test_the_mirror_is_asked_as_by_build(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[Verification, Settings]] = []
+
+    def kept(asked: Verification, settings: Settings, *, as_json: bool) -> bool:
+        seen.append((asked, settings))
+        return not as_json
+
+    monkeypatch.setattr(verifying, "verify_all", kept)
+    (folder / "copy").mkdir()
+    inspect.verify(
+        Context(),
+        wheels=[str(folder / WRAPT)],
+        capability=["5.3", "5.3"],
+        source=[f"debian={folder / 'copy'}"],
+        mirror=str(folder / "mirror"),
+        offline=True,
+    )
+    ((asked, settings),) = seen
+    assert (settings.mirror, settings.offline) == (str(folder / "mirror"), True)
+    assert settings.apt_mirrors["debian"] == str(folder / "copy")
+    assert asked.capabilities == ("5.3",)
