@@ -234,6 +234,8 @@ def _found(shelf: _AskedShelf) -> dict[str, Found]:
 
 def _served(basis: Found, offer: Offer, wanted: Sequence[Requirement], shelf: _AskedShelf) -> Found:
     told = replace(basis, kind=_KINDS[offer.origin], version=str(offer.version), file=offer.file)
+    if offer.origin == "beside":
+        told = replace(told, folder=str(Path(offer.place).parent))
     version, file = _source(offer.name, wanted, shelf)
     later = offer.origin != "package" and version is not None and version > offer.version
     return replace(told, newer=file) if later else told

@@ -347,7 +347,7 @@ def _draw_table(out: TextIO, title: str, columns: Sequence[str], rows: Sequence[
 _VERDICTS = {"FAIL": "bold red", "warn": "yellow", "not proven": "yellow", "pass": "green"}
 
 
-_FINDING_INDENT = 23
+_FINDING_INDENT = 26
 """Where the message of a finding begins, in columns (``proof_lines``)."""
 
 

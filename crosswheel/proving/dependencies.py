@@ -39,10 +39,11 @@ class Found:
     """What there is for one project that is required.
 
     ``asked`` are the requirements, with who has them where it is not the wheel itself: ``bleach==1.5.0 (of
-    tensorboard)``. ``file`` is the wheel, the source archive or the package. ``newer`` is a source archive that pip
-    takes instead of the wheel, because it is newer. ``build`` is the command that builds what serves, where a recipe
-    does; ``recipe`` is the recipe's name, also where none of its releases serves. ``fits`` is the newest version with
-    a wheel for the target, where none in the range has one. ``why`` says why there is nothing, or nobody knows.
+    tensorboard)``. ``file`` is the wheel, the source archive or the package; a wheel of ours lies in ``folder``.
+    ``newer`` is a source archive that pip takes instead of the wheel, because it is newer. ``build`` is the command
+    that builds what serves, where a recipe does; ``recipe`` is the recipe's name, also where none of its releases
+    serves. ``fits`` is the newest version with a wheel for the target, where none in the range has one. ``why`` says
+    why there is nothing, or nobody knows.
     """
 
     asked: tuple[str, ...]
@@ -50,6 +51,7 @@ class Found:
     direct: bool = True
     version: str = ""
     file: str = ""
+    folder: str = ""
     newer: str = ""
     build: str = ""
     recipe: str = ""
@@ -84,7 +86,7 @@ def requirements_of(metadata: Headers | None, policy: Policy, python: str | None
 def findings_of(file: str, metadata: Headers | None, policy: Policy, offered: Offered | None) -> list[Finding]:
     """What the rule says of the wheel ``file`` with these headers of METADATA."""
     found = list(_troubles(file, metadata, policy, offered))
-    return found or [_finding(file, Severity.PASS, _all_there(metadata, policy, offered))]
+    return found or [_finding(file, Severity.PASS, _all_there(metadata, policy, offered), _given(offered))]
 
 
 def _troubles(file: str, metadata: Headers | None, policy: Policy, offered: Offered | None) -> Iterator[Finding]:
@@ -105,7 +107,7 @@ def _troubles(file: str, metadata: Headers | None, policy: Policy, offered: Offe
     said = [finding for _, item in sorted(offered.found.items()) for finding in _said(file, policy.target, item)]
     yield from said
     if said and any(item.there for item in offered.found.values()):
-        yield _finding(file, Severity.PASS, _there(offered, policy))
+        yield _finding(file, Severity.PASS, _there(offered, policy), _given(offered))
 
 
 def _nobody_asked(file: str, target: str, names: list[str], offered: Offered | None) -> Finding:
@@ -176,11 +178,23 @@ def _there(offered: Offered, policy: Policy) -> str:
     direct = sum(item.direct for item in found)
     by_these = f" and, by these, {len(found) - direct} more" if len(found) > direct else ""
     there = [item for item in found if item.there]
-    how_many = "all" if len(there) == len(found) else str(len(there))
+    whole = "it is" if len(found) == 1 else "all are"
+    part = f"{len(there)} {'is' if len(there) == 1 else 'are'}"
+    are = whole if len(there) == len(found) else part
     served = ", ".join(_counted(there, policy.sysroot))
-    turn = f"; the index does not tell what {offered.unread} of these require in turn" if offered.unread else ""
-    are = "is" if how_many == "1" else "are"
-    return f"requires {_many(direct, 'project')}{by_these} on {policy.target}; {how_many} {are} there: {served}{turn}"
+    some_of = "these" if offered.unread == len(found) else f"{offered.unread} of these"
+    turn = f"; the index does not tell what {some_of} require in turn" if offered.unread else ""
+    return f"requires {_many(direct, 'project')}{by_these} on {policy.target}; {are} there: {served}{turn}"
+
+
+def _given(offered: Offered | None) -> str:
+    """What pip must be told to find wheels of ours."""
+    folders = {item.folder for item in offered.found.values() if item.there and item.folder} if offered else set()
+    return (
+        f"pip finds wheels of ours with {' '.join(f'--find-links {each}' for each in sorted(folders))}"
+        if folders
+        else ""
+    )
 
 
 def _counted(found: Iterable[Found], sysroot: str) -> Iterator[str]:

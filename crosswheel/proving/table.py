@@ -26,7 +26,7 @@ def proof_lines(proof: Proof) -> list[str]:
 
 
 def _finding_lines(finding: Finding, wheel: str) -> list[str]:
-    head = f"  {_WORDS[finding.severity]:<10} {finding.rule:<9} "
+    head = f"  {_WORDS[finding.severity]:<10} {finding.rule:<12} "
     subject = "" if finding.subject == wheel else f"{finding.subject}: "
     lines = [f"{head}{subject}{finding.message}"]
     if finding.hint:

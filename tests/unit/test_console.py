@@ -332,4 +332,4 @@ def test_a_long_finding_is_wrapped_at_words_on_a_terminal() -> None:
     whole = "".join(piece for piece, _ in proof_text(proof_of(TOO_NEW), Path(WHEEL), None))
     assert text.split() == whole.split()
     assert all(len(line) <= 80 or " " not in line.strip() for line in text.splitlines()[1:])
-    assert any(line.startswith(" " * 23) and line[23] != " " for line in text.splitlines())
+    assert any(line.startswith(" " * 26) and line[26] != " " for line in text.splitlines())

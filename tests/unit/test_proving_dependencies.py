@@ -75,7 +75,7 @@ def test_where_the_index_cannot_be_asked_it_says_why() -> None:
 def test_what_is_there_is_counted_by_kind() -> None:
     found = {
         "six": Found(asked=("six",), kind="index", version="1", file=WHEEL),
-        "wrapt": Found(asked=("wrapt",), kind="ours", version="1.16.0", file="wrapt-1.16.0-cp311.whl"),
+        "wrapt": Found(asked=("wrapt",), kind="ours", file="wrapt-1.16.0-cp311.whl", folder="/dist/rpi4"),
         "numpy": Found(asked=("numpy (of wrapt)",), kind="package", direct=False, file="python3-numpy"),
     }
     (finding,) = findings_of(NAME, {"requires-dist": ("six", "wrapt")}, POLICY, Offered(found=found, unread=1))
@@ -85,6 +85,7 @@ def test_what_is_there_is_counted_by_kind() -> None:
         "ours (wrapt-1.16.0-cp311.whl), 1 package of debian-12 (python3-numpy); the index does not tell what 1 of "
         "these require in turn"
     )
+    assert finding.hint == "pip finds wheels of ours with --find-links /dist/rpi4"
 
 
 def test_source_alone_would_be_built_on_the_board() -> None:
@@ -273,6 +274,7 @@ def test_what_lies_here_serves_what_the_index_has_not_and_the_distribution_after
     found = search(["needed>=2", "numpy<2"], FakeIndex({"needed": ["needed-3.0.tar.gz"], "numpy": []}), own)
     assert kinds(found) == {"needed": "ours", "numpy": "package", "deeper": "nothing"}
     assert found.found["numpy"].file == "python3-numpy"
+    assert found.found["needed"].folder == str(tmp_path)
     assert found.unread == 0
 
 
