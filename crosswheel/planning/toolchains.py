@@ -58,7 +58,7 @@ def values_of(
         "arch": arch,
         "triplet": triplet(arch),
         "gcc": toolchain.gcc,
-        "gcc_lib": f"/usr/lib/gcc{cross}/{triplet(arch)}/{toolchain.gcc}",
+        "gcc_headers": _gcc_headers(f"/usr/lib/gcc{cross}/{triplet(arch)}/{toolchain.gcc}", toolchain.gcc),
         "python": system.python,
         "soabi": f"cpython-{system.python.replace('.', '')}{_letter(system.python)}-{triplet(arch)}",
         # Since 3.6 sysconfig takes the name from _PYTHON_SYSCONFIGDATA_NAME.
@@ -74,6 +74,12 @@ def values_of(
         "prefix_map": [(BUILD, "."), (EXTERNALS, "external"), (REQUIRES, "requires"), (paths.sysroot, "")]
         + ([(paths.python, "")] if paths.python else []),
     }
+
+
+def _gcc_headers(folder: str, gcc: str) -> list[str]:
+    """The folders of gcc's own headers, below the one of its version. To gcc 9 ``limits.h`` has a folder of its own, as
+    the packages of Ubuntu and Debian show."""
+    return [f"{folder}/include", *([f"{folder}/include-fixed"] if int(gcc.partition(".")[0]) < 10 else [])]
 
 
 def _letter(python: str) -> str:
@@ -207,7 +213,7 @@ def _target_side(values: Mapping[str, Any]) -> dict[str, Any]:
     headers = [
         f"{values['sysroot']}/usr/include",
         f"{values['sysroot']}/usr/local/include",
-        f"{values['gcc_lib']}/include",
+        *values["gcc_headers"],
     ]
     if values["python_root"] != values["sysroot"]:
         headers.append(f"{values['python_root']}/usr/include")
@@ -227,7 +233,7 @@ def _host_side(values: Mapping[str, Any]) -> dict[str, Any]:
     headers = [
         "/usr/include",
         "/usr/local/include",
-        f"/usr/lib/gcc/{prefix}/{values['gcc']}/include",
+        *_gcc_headers(f"/usr/lib/gcc/{prefix}/{values['gcc']}", values["gcc"]),
     ]
     cuda: Cuda | None = values["cuda"]
     return {

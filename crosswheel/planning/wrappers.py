@@ -116,7 +116,7 @@ def target_wrapper(values: Mapping[str, Any], name: str, driver: str) -> Wrapper
     triplet, sysroot, folder = values["triplet"], values["sysroot"], values["toolchain"]
     libraries = f"{sysroot}/usr/lib/{triplet}"
     headers = (
-        f"{values['gcc_lib']}/include",
+        *values["gcc_headers"],
         f"{sysroot}/usr/local/include",
         f"{sysroot}/usr/include/{triplet}",
         f"{sysroot}/usr/include",
@@ -142,12 +142,18 @@ def target_wrapper(values: Mapping[str, Any], name: str, driver: str) -> Wrapper
             (f"-L{sysroot}/usr/lib/gcc/{triplet}/{values['gcc']}",),
             (f"-L{libraries}",),
             (f"-Wl,-rpath-link,{libraries}",),
-            *((f"-ffile-prefix-map={old}={new}",) for old, new in values["prefix_map"]),
+            *((f"{_prefix_map(values['gcc'])}={old}={new}",) for old, new in values["prefix_map"]),
             *((cpu,) if cpu else ()),
         ),
         arguments=f"{folder}/lib/arguments.awk",
         relocatable=True,
     )
+
+
+def _prefix_map(gcc: str) -> str:
+    """The option by which a gcc names the build's folders otherwise: before 8 in debug information alone, and not in
+    ``__FILE__`` (GCC 8's release notes)."""
+    return "-ffile-prefix-map" if int(gcc.partition(".")[0]) >= 8 else "-fdebug-prefix-map"
 
 
 def host_wrapper(values: Mapping[str, Any], name: str, driver: str) -> Wrapper:

@@ -30,7 +30,7 @@ class Counter:
 
 
 counter = Counter()
-status = pytest.main(["-q", "-p", "no:cacheprovider", "--rootdir", source, source + "/tests"], plugins=[counter])
+status = pytest.main(["-q", "-p", "no:cacheprovider", source + "/tests"], plugins=[counter])
 with open(result, "w") as out:
     json.dump({"tests": counter.tests, "failures": counter.failures, "skipped": counter.skipped}, out)
 sys.exit(int(status))
