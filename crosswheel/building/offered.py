@@ -154,7 +154,9 @@ class _AskedShelf:
     def files(self, name: str) -> list[IndexFile]:
         """The files of a project. What was withdrawn (yanked) counts for pip where just this version is wanted."""
         files = self.page(name).files
-        return [replace(item, yanked=False) if named(item.file) in self._pinned else item for item in files]
+        return [
+            replace(item, yanked=False) if item.yanked and named(item.file) in self._pinned else item for item in files
+        ]
 
     def sources(self, name: str) -> dict[Version, str]:
         """The source archives of a project by their versions."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from packaging.utils import (
@@ -65,8 +66,9 @@ def index_offers(name: NormalizedName, files: Iterable[IndexFile], machine: Mach
     """The wheels of an index that the machine takes: for each version the one that fits best, newest version first."""
     best: dict[Version, tuple[int, Offer]] = {}
     for item in files:
-        if item.yanked or item.sha256 is None or not machine.takes(item.requires_python):
-            continue
+        for_another = machine.arch not in item.file and not item.file.endswith("-any.whl")
+        if for_another or item.yanked or item.sha256 is None or not machine.takes(item.requires_python):
+            continue  # most of the thousands that some projects have, before their names are parsed
         try:
             found, version, _, tags = parse_wheel_filename(item.file)
         except InvalidWheelFilename:
@@ -82,6 +84,8 @@ def source_archives(name: NormalizedName, files: Iterable[IndexFile], machine: M
     """The source archives that an index lists of a project: what could be made a recipe."""
     found: dict[Version, str] = {}
     for item in files:
+        if item.file.endswith(".whl"):
+            continue
         try:
             project, version = parse_sdist_filename(item.file)
         except InvalidSdistFilename:
@@ -91,6 +95,7 @@ def source_archives(name: NormalizedName, files: Iterable[IndexFile], machine: M
     return found
 
 
+@lru_cache(maxsize=2**17)
 def named(file: str) -> tuple[NormalizedName, Version] | None:
     """The name and version that a wheel's or a source archive's file name says; None where it is neither."""
     try:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from packaging.requirements import Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
@@ -99,10 +99,15 @@ class Machine:
     def takes(self, requires_python: str | None) -> bool:
         """Whether its Python is in the range that a file is for. A range that is none is taken for no range (pip does
         so, too)."""
-        try:
-            return SpecifierSet(requires_python or "").contains(self.python, prereleases=True)
-        except InvalidSpecifier:
-            return True
+        return not requires_python or _in_range(self.python, requires_python)
+
+
+@lru_cache(maxsize=4096)
+def _in_range(python: str, wanted: str) -> bool:
+    try:
+        return SpecifierSet(wanted).contains(python, prereleases=True)
+    except InvalidSpecifier:
+        return True
 
 
 def machine_of(policy: Policy, python: str | None = None) -> Machine:
