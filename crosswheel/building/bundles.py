@@ -13,6 +13,7 @@ from crosswheel.building.job import Job, Mount
 from crosswheel.building.proofs import TargetRoot, packages_used, target_sonames
 from crosswheel.building.sandbox import Sandbox
 from crosswheel.building.sources.unpack import unpack
+from crosswheel.building.tracing import CORE_BYTES, Died, Tracer, traced
 from crosswheel.errors import StepError
 from crosswheel.planning.backends import SOURCE_DATE_EPOCH, filled
 from crosswheel.planning.bundles import BUNDLE
@@ -73,9 +74,11 @@ def _add(archive: tarfile.TarFile, name: str, path: Path) -> None:
 # --- the proof -------------------------------------------------------------------------------------------------------
 
 
-def run_bundle_proof(step: BundleProofStep, inputs: Mapping[str, Path], job: Job, *, sandbox: Sandbox) -> None:
+def run_bundle_proof(
+    step: BundleProofStep, inputs: Mapping[str, Path], job: Job, *, sandbox: Sandbox, tracer: Tracer | None = None
+) -> None:
     """Judges the bundle and writes ``out/proof.json``; see :class:`crosswheel.planning.steps.BundleProofStep`. A
-    bundle that fails is a result."""
+    bundle that fails is a result. ``tracer`` traces a fault to a function."""
     bundle = next(inputs["bundle"].glob("*.tar.gz"))
     policy = Policy.model_validate(step.policy)
     target = TargetRoot(folder=inputs["root"], key=step.inputs["root"].key, emulator=inputs["emulator"])
@@ -83,7 +86,7 @@ def run_bundle_proof(step: BundleProofStep, inputs: Mapping[str, Path], job: Job
 
     def run() -> tuple[list[AttemptOutcome], dict[str, str]]:
         unpack(bundle, _made(job.work / "bundle"))
-        running = _Running(step, inputs, job, sandbox, policy)
+        running = _Running(step, inputs, job, sandbox, policy, tracer)
         return [running.attempt(attempt) for attempt in attempts], packages_used(target)
 
     proof = prove_bundle(
@@ -109,9 +112,17 @@ class _Running:
     """Runs attempts, one process each, in one place. Each may read what an earlier one left."""
 
     def __init__(
-        self, step: BundleProofStep, inputs: Mapping[str, Path], job: Job, sandbox: Sandbox, policy: Policy
+        self,
+        step: BundleProofStep,
+        inputs: Mapping[str, Path],
+        job: Job,
+        sandbox: Sandbox,
+        policy: Policy,
+        tracer: Tracer | None,
     ) -> None:
         self._job = job
+        self._tracer = tracer
+        self._arch = policy.arch
         self._sandbox = sandbox
         self._timeout = step.timeout
         self._qemu = f"{EMULATOR}/qemu-{policy.arch}-static"
@@ -153,6 +164,7 @@ class _Running:
             env={**ENVIRONMENT, "QEMU_CPU": self._cpu},
             cwd=OUT,
             timeout=self._timeout,
+            core=CORE_BYTES,
         )
         ended = run_emulated(process, self._place, self._job, self._sandbox)
         outcome = RunOutcome(
@@ -163,7 +175,13 @@ class _Running:
             result=None,
             what=f"`{what}`",
         )
+        died = Died(program=argv[0], place=self._place, cwd=OUT, cores=self._left, arch=self._arch, member=self._member)
+        outcome = traced(outcome, died, self._tracer, self._job, self._sandbox)
         return AttemptOutcome(run=outcome, left={name: self._text(name) for name in attempt.leaves})
+
+    def _member(self, path: str) -> str | None:
+        """The name of a file of the bundle."""
+        return path.removeprefix(f"{BUNDLE}/") if path.startswith(f"{BUNDLE}/") else None
 
     def _text(self, name: str) -> str | None:
         """What an attempt left. The bundle's own program wrote it: links are not followed."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import threading
 import time
 from collections import deque
@@ -23,12 +25,14 @@ _LAST_WORDS_SECONDS = 3.0
 
 @dataclass(frozen=True, kw_only=True)
 class Process:
-    """What is to run; ``timeout`` is in seconds."""
+    """What is to run; ``timeout`` is in seconds, ``core`` in bytes: so large may the core file be that it leaves in
+    ``cwd`` when it dies."""
 
     argv: tuple[str, ...]
     env: Mapping[str, str]
     cwd: str
     timeout: float
+    core: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +54,8 @@ class Ended:
     lines: tuple[str, ...]
 
 
-class _Watch:
-    """Sets ``stop`` when the build is cancelled or the time is over."""
+class Watch:
+    """Sets ``stop`` when the build is cancelled or the time is over; then ``expired`` says that it was the time."""
 
     def __init__(self, cancelled: threading.Event, seconds: float) -> None:
         self.stop = threading.Event()
@@ -79,6 +83,19 @@ def emulator_mount(root: Path, arch: str) -> Mount:
     return Mount(source=folder, target=EMULATOR)
 
 
+def read_left(path: Path, most: int) -> bytes | None:
+    """The file that a process left, or None. The wheel's own code may have written it: a link is not followed, a pipe
+    is not waited for, and of more than ``most`` bytes one more is read."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    with os.fdopen(handle, "rb") as stream:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            return None
+        return stream.read(most + 1)
+
+
 def run_emulated(process: Process, place: Place, job: Job, sandbox: Sandbox) -> Ended:
     """Runs ``process`` in ``place``; its lines go to the job's log as well. Raises :class:`Cancelled`."""
     container = Container(
@@ -89,10 +106,11 @@ def run_emulated(process: Process, place: Place, job: Job, sandbox: Sandbox) -> 
         cwd=process.cwd,
         mounts=place.mounts,
         memory=job.settings.memory,
+        core=process.core,
     )
     lines: deque[str] = deque(maxlen=_REMEMBERED_LINES)
     began = time.monotonic()
-    with _watch(job.cancelled, process.timeout) as watch:
+    with watching(job.cancelled, process.timeout) as watch:
 
         def log(line: str) -> None:
             lines.append(line)
@@ -115,8 +133,9 @@ def run_emulated(process: Process, place: Place, job: Job, sandbox: Sandbox) -> 
 
 
 @contextmanager
-def _watch(cancelled: threading.Event, seconds: float) -> Iterator[_Watch]:
-    watch = _Watch(cancelled, seconds)
+def watching(cancelled: threading.Event, seconds: float) -> Iterator[Watch]:
+    """Watches ``cancelled`` and the clock from another thread."""
+    watch = Watch(cancelled, seconds)
     done = threading.Event()
 
     def look() -> None:

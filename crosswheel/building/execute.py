@@ -94,16 +94,18 @@ def execute(
     listener: Listener,
     *,
     sweep: Callable[[str], None] | None = None,
+    cancelled: threading.Event | None = None,
 ) -> Result:
     """Makes the goals' artefacts, or finds them in the store.
 
-    ``sweep`` removes what a killed build left running for a key; by default the sandbox of ``settings`` does it. The
+    ``sweep`` removes what a killed build left running for a key; by default the sandbox of ``settings`` does it.
+    ``cancelled``, once set, stops all, and ``Cancelled`` is raised; a failure sets it, too. The
     first step that fails stops the others, and its error is raised: ``StepError``, or whichever of
     :mod:`crosswheel.errors` the runner raised; ``MachineError`` where a disk is full. ``KeyboardInterrupt`` is raised
     after all steps have stopped.
     """
     goals = (goal,) if isinstance(goal, Step) else tuple(goal)
-    return _Execution(goals, store, settings, runners, listener, sweep).run()
+    return _Execution(goals, store, settings, runners, listener, sweep, cancelled).run()
 
 
 class _Execution:
@@ -115,6 +117,7 @@ class _Execution:
         runners: Mapping[type[Step], Runner],
         listener: Listener,
         sweep: Callable[[str], None] | None,
+        cancelled: threading.Event | None,
     ) -> None:
         self._goals = goals
         self._store = store
@@ -122,7 +125,7 @@ class _Execution:
         self._runners = runners
         self._listener = listener
         self._sweep = sweep or sandbox_for(settings).sweep
-        self._cancelled = threading.Event()
+        self._cancelled = cancelled or threading.Event()
         self._telling = threading.RLock()
         self._failure: CrosswheelError | None = None
         self._have: dict[str, Artefact] = {}

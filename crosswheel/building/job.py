@@ -62,7 +62,8 @@ class Container:
     """What runs in a container, and in which root.
 
     ``root`` is the extracted root that the image is made of, ``root_key`` the key of the step that made it: the image
-    is imported into the engine once and tagged with it. ``memory`` is in MiB.
+    is imported into the engine once and tagged with it. ``memory`` is in MiB, ``core`` in bytes: a core file of a
+    process that dies may be so large.
     """
 
     root: Path
@@ -73,3 +74,4 @@ class Container:
     mounts: tuple[Mount, ...]
     memory: int
     pids: int = 4096
+    core: int = 0

@@ -8,15 +8,17 @@ start equally fast.)
 from __future__ import annotations
 
 import os
+import re
 import shutil
-import stat
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from zipfile import ZipFile
 
-from crosswheel.building.emulation import Ended, Place, Process, emulator_mount, run_emulated
+from crosswheel.building.emulation import Ended, Place, Process, emulator_mount, read_left, run_emulated
 from crosswheel.building.job import Job, Mount
 from crosswheel.building.sandbox import Sandbox
+from crosswheel.building.tracing import CORE_BYTES, Died, Tracer, members_at, traced
 from crosswheel.errors import StepError
 from crosswheel.planning.steps import ProofStep
 from crosswheel.planning.trial import CHECK_WHEEL
@@ -31,6 +33,7 @@ from crosswheel.proving.emulate import (
     CheckSpec,
     EmulatedRun,
     RunOutcome,
+    installed_folders,
     installing_run,
 )
 from crosswheel.proving.prove import Proof, prove
@@ -40,6 +43,7 @@ from crosswheel.spec.policy import Policy
 _TRIPLETS = {"aarch64": "aarch64-linux-gnu", "x86_64": "x86_64-linux-gnu"}
 _TRY_SECONDS = 120
 _TRY = "import platform; print('python ' + platform.python_version() + ' ' + platform.machine())"
+_DATA = re.compile(r"^[^/]+\.data/(purelib|platlib)/")
 _NAMED_PACKAGES = ("libc6", "libgcc-s1", "libstdc++6")
 
 
@@ -76,10 +80,12 @@ class Trial:
         )
 
 
-def run_proof(step: ProofStep, inputs: Mapping[str, Path], job: Job, *, sandbox: Sandbox) -> None:
+def run_proof(
+    step: ProofStep, inputs: Mapping[str, Path], job: Job, *, sandbox: Sandbox, tracer: Tracer | None = None
+) -> None:
     """Judges the wheel of the input ``wheel`` and writes ``out/proof.json``; see
     :class:`crosswheel.planning.steps.ProofStep`. A wheel that fails is a result. ``StepError`` where the check cannot
-    be run for a reason that is not the wheel's."""
+    be run for a reason that is not the wheel's. ``tracer`` traces a fault to a function."""
     wheels = sorted(inputs["wheel"].glob("*.whl"))
     if len(wheels) != 1:
         raise StepError(f"There are {len(wheels)} wheels to prove, and there must be one.", where=str(inputs["wheel"]))
@@ -90,6 +96,7 @@ def run_proof(step: ProofStep, inputs: Mapping[str, Path], job: Job, *, sandbox:
         trial=_trial(step, inputs),
         job=job,
         sandbox=sandbox,
+        tracer=tracer,
         built_here=step.built_here,
         elsewhere=step.elsewhere,
     )
@@ -119,6 +126,7 @@ def verify_wheel(
     trial: Trial | None,
     job: Job,
     sandbox: Sandbox | None,
+    tracer: Tracer | None = None,
     built_here: bool = False,
     elsewhere: Mapping[str, str] | None = None,
 ) -> Proof:
@@ -133,7 +141,7 @@ def verify_wheel(
         assert target is not None
         assert sandbox is not None
         assert trial is not None
-        return _EmulatedTarget(target, policy, job, sandbox).run(wheel, wanted, trial)
+        return _EmulatedTarget(target, policy, job, sandbox, tracer).run(wheel, wanted, trial)
 
     return prove(
         wheel,
@@ -162,11 +170,12 @@ def target_sonames(root: Path, arch: str) -> frozenset[str]:
 class _EmulatedTarget:
     """Runs checks on the emulated target, in a container."""
 
-    def __init__(self, target: TargetRoot, policy: Policy, job: Job, sandbox: Sandbox) -> None:
+    def __init__(self, target: TargetRoot, policy: Policy, job: Job, sandbox: Sandbox, tracer: Tracer | None) -> None:
         self._target = target
         self._policy = policy
         self._job = job
         self._sandbox = sandbox
+        self._tracer = tracer
 
     def run(self, wheel: Path, wanted: EmulatedRun, trial: Trial) -> RunOutcome:
         """Runs the check on the contents of ``wheel``."""
@@ -187,15 +196,24 @@ class _EmulatedTarget:
             unpack_site(wheel, self._job.work / "site")
         self._job.log("running the recipe's check on the emulated target")
         mounts = self._lay_out(wanted, trial)
-        ended = self._contained(wanted.argv, wanted, mounts, wanted.timeout)
-        return RunOutcome(
+        ended = self._contained(wanted.argv, wanted, mounts, wanted.timeout, core=CORE_BYTES)
+        outcome = RunOutcome(
             status=ended.status,
             timed_out=ended.timed_out,
             seconds=ended.seconds,
             lines=ended.lines,
-            result=_read_result(self._job.work / "out" / RESULT),
+            result=read_left(self._job.work / "out" / RESULT, MOST_RESULT),
             used=used,
         )
+        died = Died(
+            program=wanted.argv[3],
+            place=self._place(mounts),
+            cwd=wanted.cwd,
+            cores=self._job.work / "out",
+            arch=self._policy.arch,
+            member=_members(wheel, self._policy.python),
+        )
+        return traced(outcome, died, self._tracer, self._job, self._sandbox)
 
     def _install(self, wheel: Path, trial: Trial) -> Ended | None:
         """Lets the target's pip install the wheel below ``work/site``; how it ended where it did not."""
@@ -222,7 +240,7 @@ class _EmulatedTarget:
     def _try(self, wanted: EmulatedRun) -> str:
         """The version of the target's Python, asked of itself: a target that does not run is no fault of the wheel."""
         command = (*wanted.argv[:4], "-B", "-s", "-c", _TRY)
-        ended = self._contained(command, wanted, self._fixed_mounts(), _TRY_SECONDS)
+        ended = self._contained(command, replace(wanted, cwd="/tmp"), self._fixed_mounts(), _TRY_SECONDS)
         for line in ended.lines:
             if line.startswith("python ") and ended.status == 0:
                 return line.split()[1]
@@ -236,11 +254,13 @@ class _EmulatedTarget:
         )
 
     def _contained(
-        self, argv: tuple[str, ...], wanted: EmulatedRun, mounts: tuple[Mount, ...], timeout: float
+        self, argv: tuple[str, ...], wanted: EmulatedRun, mounts: tuple[Mount, ...], timeout: float, core: int = 0
     ) -> Ended:
-        place = Place(root=self._target.folder, root_key=self._target.key, mounts=mounts)
-        what = Process(argv=argv, env=wanted.env, cwd=wanted.cwd, timeout=timeout)
-        return run_emulated(what, place, self._job, self._sandbox)
+        what = Process(argv=argv, env=wanted.env, cwd=wanted.cwd, timeout=timeout, core=core)
+        return run_emulated(what, self._place(mounts), self._job, self._sandbox)
+
+    def _place(self, mounts: tuple[Mount, ...]) -> Place:
+        return Place(root=self._target.folder, root_key=self._target.key, mounts=mounts)
 
     def _fixed_mounts(self) -> tuple[Mount, ...]:
         return (emulator_mount(self._target.emulator, self._policy.arch),)
@@ -287,17 +307,11 @@ def _merge(source: Path, target: Path) -> None:
             path.rename(place)
 
 
-def _read_result(path: Path) -> bytes | None:
-    """The result file, or None. The wheel's own code wrote it: a link is not followed, a pipe is not waited for, and
-    no more is read than the judge takes."""
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return None
-    with os.fdopen(handle, "rb") as stream:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            return None
-        return stream.read(MOST_RESULT + 1)
+def _members(wheel: Path, python: str) -> Callable[[str], str | None]:
+    """Which path of the target is which file of the wheel; what pip installed besides is none of it."""
+    with ZipFile(wheel) as archive:
+        names = [_DATA.sub("", name) for name in archive.namelist()]
+    return members_at(names, (SITE, *(f"{SITE}/{folder}" for folder in installed_folders(python))))
 
 
 def packages_used(target: TargetRoot) -> dict[str, str]:

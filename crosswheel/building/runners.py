@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from crosswheel.building.job import Job, Settings
 from crosswheel.planning import arranging, cudnn, installing, steps
 from crosswheel.spec.catalog import Catalog
+
+if TYPE_CHECKING:
+    from crosswheel.building.tracing import Tracer
 
 Runner = Callable[[Any, Mapping[str, Path], Job], None]
 
 
 def runners(catalog: Catalog, settings: Settings) -> Mapping[type[steps.Step], Runner]:
     """The runners of all kinds of step, with the archives of ``catalog`` and the sandbox of ``settings``."""
-    return {**_getting(catalog), **_writing(), **_running(settings)}
+    return {**_getting(catalog), **_writing(), **_running(catalog, settings)}
 
 
 def _getting(catalog: Catalog) -> dict[type[steps.Step], Runner]:
@@ -116,7 +119,7 @@ def _writing() -> dict[type[steps.Step], Runner]:
     }
 
 
-def _running(settings: Settings) -> dict[type[steps.Step], Runner]:
+def _running(catalog: Catalog, settings: Settings) -> dict[type[steps.Step], Runner]:
     """Those that run commands in the sandbox."""
 
     def run(step: steps.RunStep, inputs: Mapping[str, Path], job: Job) -> None:
@@ -129,12 +132,28 @@ def _running(settings: Settings) -> dict[type[steps.Step], Runner]:
         from crosswheel.building.proofs import run_proof
         from crosswheel.building.sandbox import sandbox_for
 
-        run_proof(step, inputs, job, sandbox=sandbox_for(settings))
+        run_proof(step, inputs, job, sandbox=sandbox_for(settings), tracer=_tracer(catalog, settings))
 
     def bundle_proof(step: steps.BundleProofStep, inputs: Mapping[str, Path], job: Job) -> None:
         from crosswheel.building.bundles import run_bundle_proof
         from crosswheel.building.sandbox import sandbox_for
 
-        run_bundle_proof(step, inputs, job, sandbox=sandbox_for(settings))
+        run_bundle_proof(step, inputs, job, sandbox=sandbox_for(settings), tracer=_tracer(catalog, settings))
 
     return {steps.RunStep: run, steps.ProofStep: proof, steps.BundleProofStep: bundle_proof}
+
+
+_DEBUGGER_SECONDS = 600
+"""Within this time the debugger is fetched (43 MB), or a fault is not traced."""
+
+
+def _tracer(catalog: Catalog, settings: Settings) -> Tracer:
+    """What traces faults, with a root that is made when it is first needed."""
+    from crosswheel.building.later import made_later
+    from crosswheel.building.tracing import Tracer
+    from crosswheel.planning.roots import debugger_step
+
+    def make(job: Job) -> Path:
+        return made_later(debugger_step(catalog), job, runners(catalog, settings), seconds=_DEBUGGER_SECONDS)
+
+    return Tracer(debugger=catalog.emulator.debugger, make=make)

@@ -138,3 +138,10 @@ def emulator_step(catalog: Catalog) -> RootStep:
     emulator = catalog.emulator
     sysroot = catalog.sysroot(emulator.sysroot)
     return root_step(catalog, sysroot, HOST_ARCH, emulator.packages, "emulator", "emulator")
+
+
+def debugger_step(catalog: Catalog) -> RootStep:
+    """The root that holds gdb. No step has it as an input: it is made when a fault is to be traced."""
+    emulator = catalog.emulator
+    sysroot = catalog.sysroot(emulator.sysroot)
+    return root_step(catalog, sysroot, HOST_ARCH, emulator.debugger.packages, "debugger", "debugger")

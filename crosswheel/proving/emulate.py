@@ -8,14 +8,16 @@ seen in it at :data:`EMULATOR`. With qemu's ``-L`` instead, paths that the targe
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from crosswheel.proving.faults import Fault, escaped
 from crosswheel.proving.findings import Finding, Severity
 from crosswheel.spec.policy import Policy
 
 NAME = "emulated"
-VERSION = 1
+VERSION = 2
 
 EMULATOR = "/emulator"
 SITE = "/site"
@@ -27,7 +29,19 @@ RESULT = "result.json"
 MOST_RESULT = 65536
 """The result file is read up to this size (bytes): the wheel's own code writes it."""
 
-_SIGNALS: Mapping[int, str] = {4: "SIGILL", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE", 9: "SIGKILL", 11: "SIGSEGV"}
+_SIGNALS: Mapping[int, str] = {
+    4: "SIGILL",
+    5: "SIGTRAP",
+    6: "SIGABRT",
+    7: "SIGBUS",
+    8: "SIGFPE",
+    9: "SIGKILL",
+    11: "SIGSEGV",
+}
+TRACED = frozenset({4, 5, 6, 7, 8, 11})
+"""The signals of which qemu-user leaves a core file."""
+
+_PLACE = re.compile(rf'^  File "{CHECK}/check\.py", line (\d{{1,6}}) in ')
 _UNCAUGHT = "qemu: uncaught target signal "
 _TAIL = 8
 
@@ -70,7 +84,8 @@ class EmulatedRun:
 class RunOutcome:
     """How it ended. ``status`` is the exit status, ``lines`` the output, ``result`` the content of the result file.
 
-    ``used`` names what took part, such as ``{"qemu": "7.2.9"}``. ``what`` is what ran.
+    ``used`` names what took part, such as ``{"qemu": "7.2.9"}``. ``what`` is what ran. Where a signal ended it,
+    ``fault`` is what was found out of it, or ``untraced`` says why nothing was.
     """
 
     status: int
@@ -80,6 +95,8 @@ class RunOutcome:
     result: bytes | None
     used: Mapping[str, str] = field(default_factory=dict)
     what: str = "the check"
+    fault: Fault | None = None
+    untraced: str = ""
 
     @property
     def signal(self) -> int:
@@ -116,7 +133,7 @@ def emulated_run(policy: Policy, check: CheckSpec) -> EmulatedRun:
             SOURCE,
         ),
         env={**ENVIRONMENT, **({} if check.install else {"PYTHONPATH": ":".join(folders)})},
-        cwd="/tmp",
+        cwd=OUT,  # where qemu leaves its core file
         check=check.script,
         wheels=check.wheels,
         timeout=check.timeout,
@@ -218,7 +235,7 @@ def judge_run(wheel: str, policy: Policy, check: CheckSpec, outcome: RunOutcome)
     """The findings on a run; one of them at least."""
     counts = read_counts(outcome.result)
     where = _under(policy)
-    bad = ended_badly(wheel, policy, outcome, check.timeout, said=_said(counts))
+    bad = ended_badly(wheel, policy, outcome, check.timeout, said=_said(counts), script=check.script)
     if bad:
         yield bad
     elif isinstance(counts, str):
@@ -247,10 +264,17 @@ def _under(policy: Policy) -> str:
 
 
 def ended_badly(
-    file: str, policy: Policy, outcome: RunOutcome, timeout: int, *, status: int = 0, said: str = ""
+    file: str,
+    policy: Policy,
+    outcome: RunOutcome,
+    timeout: int,
+    *,
+    status: int = 0,
+    said: str = "",
+    script: str = "",
 ) -> Finding | None:
     """The finding on a run of ``file`` that took longer than ``timeout`` (seconds), died, or ended with another
-    ``status``; ``said`` is what is known of it besides. None where it ended well."""
+    ``status``; ``said`` is what is known of it besides, ``script`` the check's. None where it ended well."""
     where = _under(policy)
     if outcome.timed_out:
         return _fail(
@@ -260,24 +284,64 @@ def ended_badly(
             "tests." + _last(outcome),
         )
     if outcome.signal:
-        return _signalled(file, policy, outcome, where)
+        return _signalled(file, policy, outcome, where, _statement(outcome.lines, script))
     if outcome.status != status:
         return _fail(file, f"{outcome.what} ended with status {outcome.status} {where}{said}", _last(outcome))
     return None
 
 
-def _signalled(wheel: str, policy: Policy, outcome: RunOutcome, where: str) -> Finding:
+def _signalled(wheel: str, policy: Policy, outcome: RunOutcome, where: str, statement: str) -> Finding:
     name = _SIGNALS.get(outcome.signal, f"signal {outcome.signal}")
-    if outcome.signal == 4:
-        hint = (
-            f"The wheel has instructions that {policy.cpu} (qemu's {policy.qemu}) lacks: something in it was compiled "
-            "for a newer processor. Look for -march, -mcpu and -m flags in the log of the build."
+    fault = outcome.fault
+    told = f": {fault.told(statement)}" if fault else ""
+    hint = _illegal(policy, fault) if outcome.signal == 4 else _crashed(outcome.signal)
+    if fault and fault.stack():
+        hint += "\nThe stack, from the fault on:\n" + "\n".join(f"  {line}" for line in fault.stack())
+    if outcome.untraced:
+        hint += f"\nIt could not be traced to a function: {outcome.untraced}."
+    return _fail(wheel, f"{outcome.what} died of {name} {where}{told}", hint + _last(outcome))
+
+
+def _illegal(policy: Policy, fault: Fault | None) -> str:
+    lacks = f"instructions that {policy.cpu} (qemu's {policy.qemu}) lacks"
+    if fault is None or not fault.instruction:
+        return (
+            f"The wheel has {lacks}: something in it was compiled for a newer processor. Look for -march, -mcpu and -m "
+            "flags in the log of the build."
         )
-    elif outcome.signal == 9:
-        hint = "It was killed: most likely it wanted more memory than a container has (--memory)."
-    else:
-        hint = "It crashed; the lines above the fault say in which call."
-    return _fail(wheel, f"{outcome.what} died of {name} {where}", hint + _last(outcome))
+    if fault.trap:
+        return (
+            f"The program stopped itself: {fault.instruction} stands where it must not come to (an assertion, or a "
+            "function that does not return)."
+        )
+    features = " and ".join(fault.features) or fault.instruction
+    whose = "" if fault.frames[0].own else ", which another package brought,"
+    avx = any(feature.startswith("AVX") for feature in fault.features) and not policy.avx
+    how = "with `--no-avx`" if avx else f"for {policy.cpu}"
+    return (
+        f"{fault.file}{whose} was compiled with {features}: it has {lacks}. Build it {how}; or judge it for a "
+        f"processor that has {features}, with `--cpu`."
+    )
+
+
+def _crashed(signal: int) -> str:
+    if signal == 9:
+        return "It was killed: most likely it wanted more memory than a container has (--memory)."
+    return "It crashed; the lines above the fault say in which call."
+
+
+def _statement(lines: Sequence[str], script: str) -> str:
+    """The line of the check that led to a fault, by what Python's faulthandler said; empty where it said nothing."""
+    begin = next((number for number, line in enumerate(lines) if line.startswith("Current thread ")), len(lines))
+    for line in lines[begin + 1 :]:
+        found = _PLACE.match(line)
+        if found:
+            number, text = int(found[1]), script.splitlines()
+            said = escaped(text[number - 1].strip()) if 0 < number <= len(text) else ""
+            return f"`{said}` (line {number} of the check)" if said else f"line {number} of the check"
+        if not line.startswith("  File "):
+            return ""
+    return ""
 
 
 def _said(counts: Counts | str) -> str:

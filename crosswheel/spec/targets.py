@@ -115,10 +115,25 @@ class BazelTool(Source):
     disk_cache: str = "--disk_cache"
 
 
+class Debugger(Model):
+    """gdb: the packages that bring it, and where in their root its binary, the loader and the libraries that it needs,
+    the folder that holds its Python's ``lib``, and its own data lie."""
+
+    packages: tuple[str, ...] = Field(min_length=1)
+    binary: str
+    loader: str
+    libraries: tuple[str, ...]
+    python: str
+    data: str
+    source: str
+
+
 class Emulator(Model):
-    """qemu-user: the packages that bring it, and where its static binary for ``{arch}`` lies in the root."""
+    """qemu-user: the packages that bring it, and where its static binary for ``{arch}`` lies in the root; the
+    ``debugger`` is of the same sysroot."""
 
     sysroot: Name
     packages: tuple[str, ...] = Field(min_length=1)
     binary: str
+    debugger: Debugger
     source: str

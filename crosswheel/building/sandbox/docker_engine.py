@@ -263,7 +263,7 @@ class DockerSandbox:
                 log(f"crosswheel: the container {ident[:12]} could not be removed, the next build does it: {error}")
 
     def _host_config(self, container: Container) -> Any:
-        from docker.types import LogConfig, Mount
+        from docker.types import LogConfig, Mount, Ulimit
 
         options = ["no-new-privileges"]
         if self._has("selinux"):
@@ -272,6 +272,8 @@ class DockerSandbox:
             Mount(target=m.target, source=str(m.source), type="bind", read_only=not m.writable)
             for m in container.mounts
         ]
+        # An engine without root's rights cannot raise a limit, and gives its own.
+        core = [] if container.core and self._has("rootless") else [container.core]
         return self._api.create_host_config(
             network_mode="none",
             cap_drop=["ALL"],
@@ -283,6 +285,7 @@ class DockerSandbox:
             mem_limit=f"{container.memory}m",
             memswap_limit=f"{container.memory}m",
             pids_limit=container.pids,
+            ulimits=[Ulimit(name="core", soft=most, hard=most) for most in core],
             init=True,
             userns_mode="host" if self._has("userns") else None,
             # The output is read as it comes; a copy of it under Docker's root would only fill that disk.

@@ -12,6 +12,7 @@ import ctypes
 import fcntl
 import json
 import os
+import resource
 import signal
 import socket
 import struct
@@ -54,6 +55,13 @@ def raise_loopback() -> None:
         request = fcntl.ioctl(probe, SIOCGIFFLAGS, name + bytes(24))
         (flags,) = struct.unpack_from("h", request, 16)
         fcntl.ioctl(probe, SIOCSIFFLAGS, name + struct.pack("h", flags | IFF_UP) + bytes(22))
+
+
+def limit_core(size: int) -> None:
+    """At most ``size`` bytes for the core file of a process that dies; no more than this process may have."""
+    _, most = resource.getrlimit(resource.RLIMIT_CORE)
+    size = size if most == resource.RLIM_INFINITY else min(size, most)
+    resource.setrlimit(resource.RLIMIT_CORE, (size, size))
 
 
 def assemble(spec: dict[str, Any]) -> Path:
@@ -142,6 +150,7 @@ def main(path: str) -> NoReturn:
     spec = json.loads(Path(path).read_text())
     try:
         raise_loopback()
+        limit_core(spec["core"])
         root = assemble(spec)
         become(spec["user"], spec["group"], namespaced=spec["namespaced_user"], root=root)
         os.chdir(spec["cwd"])

@@ -128,6 +128,7 @@ def _argv(container: Container, stage: Path, *, own_processes: bool) -> tuple[st
         "argv": container.argv,
         "env": environment(container),
         "cwd": container.cwd,
+        "core": container.core,
         "own_processes": own_processes,
         "user": ORDINARY_USER if caller == 0 else caller,
         "group": ORDINARY_USER if caller == 0 else os.getegid(),
