@@ -72,7 +72,8 @@ class OwnWheels:
         return (known.name if known else ""), self._with_check(plain, wanted)
 
     def _command(self, recipe: Recipe, release: Release) -> str:
-        more = f" --python {self.system.python}" if self.system != self.target.systems[0] else ""
+        more = f" --system {self.system.name}" if self.system.name else f" --python {self.system.python}"
+        more = "" if self.system == self.target.systems[0] else more
         more += f" --cpu {self.cpu.name}" if self.cpu.name != self.target.cpu else ""
         return f"./x build {recipe.name} --version {release.version} --target {self.target.name}{more}"
 
