@@ -55,10 +55,15 @@ def mirror(_context: Context, asked: Sequence[Asked], to: str | None = None) -> 
     _tell(folder, filled, [step for steps in plans.values() for step in steps])
 
 
+def given_paths(steps: Sequence[Step]) -> list[str]:
+    """The files and folders that the user gave. A recipe's own folder is none of them: it comes with the recipe."""
+    return sorted({s.path for s in steps if isinstance(s, LocalStep) and not Path(s.path).is_relative_to(DATA)})
+
+
 def _tell(folder: Path, filled: Filled, steps: Sequence[Step]) -> None:
     for title in filled.replaced:
         print(f"was wrong, and is replaced: {title}")
-    for path in sorted({step.path for step in steps if isinstance(step, LocalStep)}):
+    for path in given_paths(steps):
         print(f"not mirrored, since it is yours: {path}; give it with --source there, too")
     print(
         f"{folder}: {filled.added} files added ({filled.added_bytes / 1e6:.1f} MB), "

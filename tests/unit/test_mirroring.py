@@ -18,9 +18,11 @@ from crosswheel.building.job import Job, Settings
 from crosswheel.building.sources.mirror import Manifest, MirroredFile, MirroredLock, held_at, mirrored_lock
 from crosswheel.building.sources.mirroring import Filled, filling
 from crosswheel.building.sources.places import PlaceError
+from crosswheel.cli import settings
+from crosswheel.cli.mirroring import given_paths
 from crosswheel.errors import DataError, FetchError, InputError, MachineError
 from crosswheel.planning.arranging import MembersStep
-from crosswheel.planning.steps import FetchStep, ImageStep, LockStep, Step
+from crosswheel.planning.steps import FetchStep, ImageStep, LocalStep, LockStep, Step
 from crosswheel.spec.sources import Place
 from crosswheel.spec.sysroots import Suite
 
@@ -299,3 +301,12 @@ def test_a_lock_for_something_else_is_refused(site: Site) -> None:
 def test_a_mirror_that_is_no_folder(site: Site) -> None:
     with pytest.raises(PlaceError, match="is no folder"):
         mirrored_lock(str(site.store / "none"), LOCK.key, site.job("1"))
+
+
+def test_what_the_user_gave_is_told_and_a_recipes_own_folder_is_not(tmp_path: Path) -> None:
+    def local(path: Path) -> LocalStep:
+        return LocalStep(name=f"take {path.name}", path=str(path), sha256=sha(b""), folder=True)
+
+    mine, other = tmp_path / "cudnn", tmp_path / "a source"
+    steps = [local(settings.DATA / "recipes/cuda-check/source"), local(mine), FETCH, local(other), local(mine)]
+    assert given_paths(steps) == [str(other), str(mine)]
