@@ -1,13 +1,15 @@
 """Runs inside gdb: writes down the stack of the process whose core file is loaded, as JSON, to :data:`STACK`.
 
-It is a program of its own (``gdb -x in_debugger.py PROGRAM CORE``), started by :mod:`crosswheel.building.tracing`; it
-imports nothing of crosswheel, and judges nothing: what the frames mean, :mod:`crosswheel.proving.faults` says. Sources:
-GDB manual, "Frames In Python", "Registers In Python", "Inferiors In Python".
+It is a program of its own (``gdb -x in_debugger.py PROGRAM CORE``, and ``CORE`` in the environment), started by
+:mod:`crosswheel.building.tracing`; it imports nothing of crosswheel, and judges nothing: what the frames mean,
+:mod:`crosswheel.proving.faults` says. Sources: GDB manual, "Frames In Python", "Registers In Python", "Inferiors In
+Python", and for the commands "Files", "Auxiliary Vector".
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -100,8 +102,29 @@ def program_areas() -> list[tuple[int, int]]:
     return [(int(area[1], 16), int(area[2], 16)) for area in found if area]
 
 
+def place_program() -> None:
+    """Tells gdb where the program lies, if it does not know. It compares the program's headers with those in the core
+    file; qemu leaves out a page with headers that can be executed (``vma_dump_size`` in its ``linux-user/elfload.c``),
+    so that a position-independent program of an older linker, or of aarch64, is taken for one at address 0, and its
+    libraries are not found. Where it began is in the auxiliary vector."""
+    files = str(gdb.execute("info files", to_string=True)).rpartition("Local exec file:")[2]
+    begun = re.search(r"AT_ENTRY .*(0x[0-9a-f]+)", str(gdb.execute("info auxv", to_string=True)))
+    written = re.search(r"Entry point: (0x[0-9a-f]+)", files)
+    moved = int(begun[1], 16) - int(written[1], 16) if begun and written else 0
+    if moved <= 0:
+        return
+    gdb.execute(f'symbol-file -o {moved:#x} "{gdb.current_progspace().filename}"')
+    for first, name in re.findall(r"(0x[0-9a-f]+) - 0x[0-9a-f]+ is (\S+)$", files, re.MULTILINE):
+        gdb.execute(f"section {name} {int(first, 16) + moved:#x}")
+    gdb.execute(f"core-file {os.environ['CORE']}")
+
+
 def main() -> None:
     """Writes what can be read; a stack that ends in an error ends there."""
+    try:
+        place_program()
+    except gdb.error as error:
+        print(f"where the program lies is not known: {error}")
     frames: list[dict[str, Any]] = []
     try:
         frame, called, program = gdb.newest_frame(), "", program_areas()

@@ -94,9 +94,10 @@ def _trace(died: Died, tracer: Tracer | None, job: Job, sandbox: Sandbox) -> Fau
         Mount(source=root, target=_ROOT),
         Mount(source=folder, target=_TRACE, writable=True),
     )
+    seen = f"{died.cwd}/{core.name}"
     process = Process(
-        argv=_command(tracer.debugger, died.program, f"{died.cwd}/{core.name}", f"{_TRACE}/{script.name}"),
-        env={"HOME": "/tmp", "LANG": "C.UTF-8", "PYTHONHOME": f"{_ROOT}{tracer.debugger.python}"},
+        argv=_command(tracer.debugger, died.program, seen, f"{_TRACE}/{script.name}"),
+        env={"CORE": seen, "HOME": "/tmp", "LANG": "C.UTF-8", "PYTHONHOME": f"{_ROOT}{tracer.debugger.python}"},
         cwd="/tmp",
         timeout=_SECONDS,
     )

@@ -9,6 +9,7 @@ from crosswheel.building.job import Settings
 from crosswheel.errors import CrosswheelError, InputError
 from crosswheel.planning.plan import plan
 from crosswheel.planning.resolve import Request, resolve
+from crosswheel.planning.roots import debugger_step
 from crosswheel.planning.steps import LockStep
 from crosswheel.spec.catalog import Catalog, unknown
 
@@ -30,7 +31,8 @@ def renew_locks(catalog: Catalog, settings: Settings, name: str | None, target: 
 
 
 def lock_steps(catalog: Catalog, target: str) -> Iterator[LockStep]:
-    """The lock steps of every recipe's newest build for a target, in each of its Pythons, as if nothing were pinned."""
+    """The lock steps of every recipe's newest build for a target, in each of its Pythons, and that of the debugger,
+    as if nothing were pinned."""
     for recipe in catalog.recipe_names:
         for system in catalog.target(target).systems:
             wanted = Request(recipe=recipe, target=target, python=system.python, system=system.name)
@@ -41,6 +43,9 @@ def lock_steps(catalog: Catalog, target: str) -> Iterator[LockStep]:
             for step in plan(resolution, catalog, rules={}).steps:
                 if isinstance(step, LockStep):
                     yield replace(step, pinned=None)
+    lock = debugger_step(catalog).inputs["lock"]
+    assert isinstance(lock, LockStep)
+    yield replace(lock, pinned=None)
 
 
 def _renew(catalog: Catalog, settings: Settings, step: LockStep) -> None:

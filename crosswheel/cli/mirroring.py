@@ -13,6 +13,7 @@ from crosswheel.cli.build import make_plan
 from crosswheel.cli.executing import execute_all
 from crosswheel.cli.settings import DATA, read_settings
 from crosswheel.errors import InputError
+from crosswheel.planning.roots import debugger_step
 from crosswheel.planning.steps import LocalStep, Step
 from crosswheel.spec.catalog import Catalog
 
@@ -42,6 +43,8 @@ def mirror(_context: Context, asked: Sequence[Asked], to: str | None = None) -> 
         planned = make_plan(catalog, each)
         chosen = planned.resolution
         plans[f"{chosen.recipe.name} {chosen.release.version} for {chosen.target.name}"] = planned.steps
+    if plans:  # no plan has it; a build without a network may want it nevertheless
+        plans["gdb, by which faults are traced"] = tuple(debugger_step(catalog).walk())
 
     def make(steps: Sequence[Step]) -> Mapping[str, Artefact]:
         return execute_all(steps, catalog, store, settings, quiet=False).artefacts if steps else {}

@@ -38,6 +38,16 @@ _SIGNALS: Mapping[int, str] = {
     9: "SIGKILL",
     11: "SIGSEGV",
 }
+_FATAL = "Fatal Python error: "
+_SAID: Mapping[str, int] = {
+    "Illegal instruction": 4,
+    "Aborted": 6,
+    "Bus error": 7,
+    "Floating point exception": 8,
+    "Segmentation fault": 11,
+}
+"""Signals as Python's faulthandler calls them."""
+
 TRACED = frozenset({4, 5, 6, 7, 8, 11})
 """The signals of which qemu-user leaves a core file."""
 
@@ -97,6 +107,13 @@ class RunOutcome:
     what: str = "the check"
     fault: Fault | None = None
     untraced: str = ""
+
+    @property
+    def began(self) -> int:
+        """The signal with which it began: the one that ended it, unless the handler that told of another crashed in
+        turn (Python 3.6's does under qemu, on a stack that is not aligned)."""
+        told = next((line.removeprefix(_FATAL) for line in self.lines if line.startswith(_FATAL)), "")
+        return _SAID.get(told, self.signal) if self.signal else 0
 
     @property
     def signal(self) -> int:
@@ -291,15 +308,20 @@ def ended_badly(
 
 
 def _signalled(wheel: str, policy: Policy, outcome: RunOutcome, where: str, statement: str) -> Finding:
-    name = _SIGNALS.get(outcome.signal, f"signal {outcome.signal}")
-    fault = outcome.fault
-    told = f": {fault.told(statement)}" if fault else ""
-    hint = _illegal(policy, fault) if outcome.signal == 4 else _crashed(outcome.signal)
+    signal, fault = outcome.began, outcome.fault
+    told = f": {fault.told(statement, raised=signal == 6)}" if fault else ""
+    hint = _illegal(policy, fault) if signal == 4 else _crashed(signal)
+    if outcome.signal != signal:
+        hint += f"\nThe handler that told of it died of {_name(outcome.signal)} in turn."
     if fault and fault.stack():
         hint += "\nThe stack, from the fault on:\n" + "\n".join(f"  {line}" for line in fault.stack())
     if outcome.untraced:
         hint += f"\nIt could not be traced to a function: {outcome.untraced}."
-    return _fail(wheel, f"{outcome.what} died of {name} {where}{told}", hint + _last(outcome))
+    return _fail(wheel, f"{outcome.what} died of {_name(signal)} {where}{told}", hint + _last(outcome))
+
+
+def _name(signal: int) -> str:
+    return _SIGNALS.get(signal, f"signal {signal}")
 
 
 def _illegal(policy: Policy, fault: Fault | None) -> str:
@@ -315,13 +337,13 @@ def _illegal(policy: Policy, fault: Fault | None) -> str:
             "function that does not return)."
         )
     features = " and ".join(fault.features) or fault.instruction
+    other = f"or judge it for a processor that has {features}, with `--cpu`."
+    if not fault.file:
+        return f"The program wrote {lacks} into memory: a just-in-time compiler must ask the processor first; {other}"
     whose = "" if fault.frames[0].own else ", which another package brought,"
     avx = any(feature.startswith("AVX") for feature in fault.features) and not policy.avx
     how = "with `--no-avx`" if avx else f"for {policy.cpu}"
-    return (
-        f"{fault.file}{whose} was compiled with {features}: it has {lacks}. Build it {how}; or judge it for a "
-        f"processor that has {features}, with `--cpu`."
-    )
+    return f"{fault.file}{whose} was compiled with {features}: it has {lacks}. Build it {how}; {other}"
 
 
 def _crashed(signal: int) -> str:

@@ -11,7 +11,6 @@ import posixpath
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from crosswheel.spec.base import Arch
 
@@ -32,12 +31,16 @@ _IMPORTS = "PyImport_ExecCodeModule"
 _TRAPS = frozenset({"ud0", "ud1", "ud2", "udf", "brk"})
 """Instructions that are no processor's: compilers write them where a program is to stop."""
 
+_EVERYWHERE = frozenset({"FPARMv8", "NEON"})
+"""Features that Linux on aarch64 takes for granted (Procedure Call Standard for the Arm 64-bit Architecture, 6.1.2)."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Frame:
     """A function on the stack. ``file`` is the name of a member of what is judged (``own``), or else a path on the
-    target; ``symbol`` is demangled and shortened, empty where nobody knows the name; ``initialiser`` says what is
-    initialised: a source file, a function's name, or the file itself; empty for a function that is no initialiser."""
+    target, empty for code that lies in no file (a program may write it); ``symbol`` is demangled and shortened, empty
+    where nobody knows the name; ``initialiser`` says what is initialised: a source file, a function's name, or the file
+    itself; empty for a function that is no initialiser."""
 
     file: str
     symbol: str
@@ -46,9 +49,11 @@ class Frame:
 
     def told(self, before: Frame | None = None) -> str:
         """It in words; its file is not told where that is the one of the frame ``before``."""
+        if not self.file:
+            return "code that lies in no file"
         where = "" if before and before.file == self.file else f" of {self.file}"
         if self.initialiser == self.file:
-            return f"a static initialiser{where}"
+            return f"{self.symbol}{where}, which the loader called" if self.symbol else f"a static initialiser{where}"
         if self.initialiser:
             return f"the static initialiser of {self.initialiser}{where}"
         return f"{self.symbol or 'a function without a name'}{where}"
@@ -87,11 +92,13 @@ class Fault:
         """Whether the program stopped itself by an instruction that no processor has."""
         return self.instruction in _TRAPS
 
-    def told(self, statement: str) -> str:
-        """It in words. ``statement`` is what Python was doing; empty where it is not known."""
+    def told(self, statement: str, *, raised: bool = False) -> str:
+        """It in words. ``statement`` is what Python was doing, empty where it is not known; with ``raised`` the process
+        sent itself the signal, and its last instruction says nothing."""
         first, own = self.frames[0], self.own
         needed = f" ({' and '.join(self.features)})" if self.features and not self.trap else ""
-        words = f"{self.instruction}{needed} in {first.told()}" if self.instruction else f"in {first.told()}"
+        where = f"in {first.told()}"
+        words = where if raised or not self.instruction else f"{self.instruction}{needed} {where}"
         if own is not None and own is not first:
             words += f", called by {own.told()}"
         last = self.frames[-1]
@@ -114,73 +121,95 @@ class Fault:
         return [frame.told(before) for before, frame in zip((None, *shown), shown, strict=False)]
 
 
-def read_fault(text: bytes, arch: Arch, place: Callable[[str], str | None]) -> Fault | str:
-    """The fault that the debugger wrote down, or why it cannot be told. ``place`` gives the name of a member of what is
-    judged that lies at a path of the target, None where another file does."""
+Place = Callable[[str], str | None]
+"""Gives the name of a member of what is judged that lies at a path of the target, None where another file does."""
+
+
+def read_fault(text: bytes, arch: Arch, place: Place) -> Fault | str:
+    """The fault that the debugger wrote down, or why it cannot be told."""
     try:
-        frames, code = _read(text)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        rows = _read(text)
+    except (ValueError, KeyError, TypeError, RecursionError):
         return "the debugger wrote no stack that can be read"
-    if not frames:
+    if not rows:
         return "the debugger found no stack"
-    told = [_frame(frames, number, place) for number in range(len(frames))]
-    matters = _what_matters(told)
-    called = frames[len(matters) :]
-    instruction, features = _decoded(code, arch)
+    callers: list[_Row | None] = [*rows[1:], None]
+    matters = _what_matters([_frame(row, caller, place) for row, caller in zip(rows, callers, strict=True)])
+    instruction, features = _decoded(rows[0].code, arch)
     return Fault(
         instruction=instruction,
         features=features,
         frames=tuple(matters),
-        loads=_loads(frames, [frame["file"] for frame in frames], place),
-        imports=_imported(called),
+        loads=escaped(_loaded(rows, place)),
+        imports=escaped(_imported(rows[len(matters) :])),
     )
 
 
-def _read(text: bytes) -> tuple[list[dict[str, Any]], bytes]:
-    """The frames from the fault on, and the bytes of its instruction. Where a handler of the program caught the signal
-    and raised it again, the fault is behind the handler."""
+@dataclass(frozen=True, kw_only=True)
+class _Row:
+    """A frame as the debugger wrote it: the path of its file, the demangled name of its function, that of the function
+    after which a static initialiser is called, whether it is what a signal made, the bytes of its next instruction, and
+    the texts to which its registers point."""
+
+    file: str
+    symbol: str
+    keyed: str
+    signal: bool
+    code: bytes
+    strings: tuple[str, ...]
+
+    @property
+    def loader(self) -> bool:
+        """Whether it is of the target's loader."""
+        return _LOADER.match(posixpath.basename(self.file)) is not None
+
+
+def _read(text: bytes) -> list[_Row]:
+    """The stack from the fault on. Where a handler of the program caught the signal and raised it again, or crashed in
+    turn, the fault is behind the handler. Raises ``ValueError``, ``KeyError``, ``TypeError``, ``RecursionError``."""
     if len(text) > MOST_TEXT:
         raise ValueError
-    value = json.loads(text)
-    frames = [
-        {
-            "file": str(frame["file"])[:_LONGEST_RAW],
-            "symbol": str(frame["symbol"])[:_LONGEST_RAW],
-            "keyed": str(frame["keyed"])[:_LONGEST_RAW],
-            "signal": frame["signal"] is True,
-            "strings": [str(word)[:_LONGEST_RAW] for word in frame["strings"]],
-        }
-        for frame in value["frames"][:_MOST_FRAMES]
+    rows = [
+        _Row(
+            file=posixpath.normpath(_text(frame["file"])) if frame["file"] else "",
+            symbol=_text(frame["symbol"]),
+            keyed=_text(frame["keyed"]),
+            signal=frame["signal"] is True,
+            code=bytes.fromhex(frame["code"]),
+            strings=tuple(_text(word) for word in frame["strings"]),
+        )
+        for frame in json.loads(text)["frames"][:_MOST_FRAMES]
     ]
-    codes = [bytes.fromhex(frame["code"]) for frame in value["frames"][:_MOST_FRAMES]]
-    handled = next((number for number, frame in enumerate(frames) if frame["signal"]), -1)
-    return frames[handled + 1 :], codes[handled + 1] if handled + 1 < len(codes) else b""
+    handled = [number for number, row in enumerate(rows) if row.signal]
+    return rows[handled[-1] + 1 :] if handled else rows
 
 
-def _frame(frames: Sequence[dict[str, Any]], number: int, place: Callable[[str], str | None]) -> Frame:
-    frame = frames[number]
-    path = posixpath.normpath(frame["file"]) if frame["file"] else ""
-    member = place(path) if path else None
-    file = escaped(member or path or "no file")
-    by_loader = number + 1 < len(frames) and _LOADER.match(posixpath.basename(frames[number + 1]["file"]))
-    source = _initialised(frame) or (file if by_loader and member is not None else "")
-    if source == _UNNAMED:
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value[:_LONGEST_RAW]
+
+
+def _frame(row: _Row, caller: _Row | None, place: Place) -> Frame:
+    member = place(row.file) if row.file else None
+    file = escaped(member or row.file)
+    source = _initialised(row)
+    if source == _UNNAMED or (source is None and member is not None and caller is not None and caller.loader):
         source = file
-    return Frame(file=file, symbol=shortened(frame["symbol"]), own=member is not None, initialiser=source)
+    return Frame(file=file, symbol=shortened(row.symbol), own=member is not None, initialiser=source or "")
 
 
-def _initialised(frame: dict[str, Any]) -> str:
+def _initialised(row: _Row) -> str | None:
     """What a static initialiser initialises, by its name: gcc calls it after the source file or after a function in it,
-    and after a number where the source gives it a priority. Empty for another function."""
-    for prefix in _INITIALISERS:
-        name = frame["symbol"].removeprefix(prefix)
-        if name == frame["symbol"]:
-            continue
-        if _SOURCE.match(name):
-            return escaped(name)
-        keyed = shortened(frame["keyed"] or name)
-        return f"the file that has {keyed}" if re.search(r"[A-Za-z]", keyed) else _UNNAMED
-    return ""
+    and after a number where the source gives it a priority. None for another function."""
+    prefix = next((prefix for prefix in _INITIALISERS if row.symbol.startswith(prefix)), None)
+    if prefix is None:
+        return None
+    name = row.symbol.removeprefix(prefix)
+    if _SOURCE.match(name):
+        return escaped(name)
+    keyed = shortened(row.keyed or name)
+    return f"the source file of {keyed}" if re.search(r"[A-Za-z]", keyed) else _UNNAMED
 
 
 def _what_matters(frames: list[Frame]) -> list[Frame]:
@@ -196,28 +225,24 @@ def _what_matters(frames: list[Frame]) -> list[Frame]:
     return frames[:last]
 
 
-def _loads(frames: Sequence[dict[str, Any]], files: Sequence[str], place: Callable[[str], str | None]) -> str:
-    """The file that the loader was asked for: a path in a register of ``dlopen``, or of the function that called it."""
-    for number, frame in enumerate(frames):
-        if frame["symbol"].startswith("dlopen"):
-            near = frames[number : number + 3]
-            paths = [word for each in near for word in each["strings"] if word.startswith("/")]
-            if paths:
-                path = posixpath.normpath(paths[0])
-                return escaped(place(path) or path)
-            break
-    asked = any(_LOADER.match(posixpath.basename(file)) for file in files[1:])
-    loaded = next((path for path in map(posixpath.normpath, files) if place(path)), None) if asked else None
-    return escaped(place(loaded) or loaded) if loaded else ""
+def _loaded(rows: Sequence[_Row], place: Place) -> str:
+    """The file that the loader was asked for: a path in a register of ``dlopen``, or of a function that called it; else
+    the first file on the stack that is of what is judged, if the loader is on it, too."""
+    asked = next((number for number, row in enumerate(rows) if row.symbol.startswith("dlopen")), len(rows))
+    words = (posixpath.normpath(word) for row in rows[asked : asked + 3] for word in row.strings)
+    path = next((word for word in words if word.startswith("/") and ".so" in posixpath.basename(word)), None)
+    if path is not None:
+        return place(path) or path
+    below = next((number for number, row in enumerate(rows) if row.loader), 0)
+    return next((member for row in rows[:below] if (member := place(row.file))), "")
 
 
-def _imported(frames: Sequence[dict[str, Any]]) -> str:
+def _imported(rows: Sequence[_Row]) -> str:
     """The module that Python 2 was importing: the outermost whose code runs. (Python 3 says it by itself.)"""
-    for frame in reversed(frames):
-        if frame["symbol"].startswith(_IMPORTS):
-            names = {word for word in frame["strings"] if _MODULE.match(word)}
-            if len(names) == 1:
-                return escaped(names.pop())
+    for row in reversed(rows):
+        names = {word for word in row.strings if _MODULE.match(word)}
+        if row.symbol.startswith(_IMPORTS) and len(names) == 1:
+            return names.pop()
     return ""
 
 
@@ -230,7 +255,8 @@ def _decoded(code: bytes, arch: Arch) -> tuple[str, tuple[str, ...]]:
         capstone.detail = True
         for word in capstone.disasm(code[:4], 0, 1):
             groups = (capstone.group_name(group) or "" for group in word.groups)
-            return word.mnemonic, tuple(group.removeprefix("Has") for group in groups if group.startswith("Has"))
+            needed = (group.removeprefix("Has") for group in groups if group.startswith("Has"))
+            return word.mnemonic, tuple(feature for feature in needed if feature not in _EVERYWHERE)
         return "", ()
     from iced_x86 import Code, CpuidFeature, Decoder, Formatter, FormatterSyntax
 

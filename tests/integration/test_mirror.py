@@ -28,6 +28,7 @@ from crosswheel.errors import FetchError
 from crosswheel.planning.arranging import MembersStep
 from crosswheel.planning.plan import Plan, plan
 from crosswheel.planning.resolve import Request, resolve
+from crosswheel.planning.roots import debugger_step
 from crosswheel.planning.steps import FetchStep, LockStep, RootStep, Step
 from crosswheel.proving.prove import RULES
 from crosswheel.spec.catalog import Catalog
@@ -79,13 +80,14 @@ def planned() -> Plan:
     return plan(resolve(Request(recipe="wrapt", target="rpi4"), catalog), catalog, rules=RULES)
 
 
-def test_the_manifest_is_of_all_that_the_plan_fetches(mirror: Path, planned: Plan) -> None:
+def test_the_manifest_is_of_all_that_the_plan_fetches(mirror: Path, planned: Plan, catalog: Catalog) -> None:
     manifest = json.loads((mirror / "manifest.json").read_text())
     held = {path.name for path in (mirror / "sha256").rglob("*") if path.is_file()}
     assert {file["sha256"] for file in manifest["files"]} == held
     assert all(sha256_file(path) == path.name for path in (mirror / "sha256").rglob("*") if path.is_file())
     assert {step.sha256 for step in planned.steps if isinstance(step, FetchStep)} <= held
-    assert {lock["key"] for lock in manifest["locks"]} == {s.key for s in planned.steps if isinstance(s, LockStep)}
+    wanted = (*planned.steps, *debugger_step(catalog).walk())
+    assert {lock["key"] for lock in manifest["locks"]} == {s.key for s in wanted if isinstance(s, LockStep)}
     assert all(file["needed"] and file["origin"] for file in manifest["files"])
     assert manifest["files"] == sorted(manifest["files"], key=lambda file: (file["name"], file["sha256"]))
 
