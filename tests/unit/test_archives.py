@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from crosswheel.cli.asking import _local_sources
+from crosswheel.cli.asking import local_sources
 from crosswheel.digest import sha256_file
 from crosswheel.errors import InputError
 from crosswheel.planning.archives import refuse_unused, with_archives
@@ -95,19 +95,19 @@ def test_an_archive_that_the_build_does_not_read_is_refused() -> None:
 
 
 def test_a_folder_of_an_archive_is_a_mirror_of_it(tmp_path: Path) -> None:
-    assert _local_sources([f"ubuntu-ports={tmp_path}"]) == ({}, {"ubuntu-ports": str(tmp_path)})
+    assert local_sources([f"ubuntu-ports={tmp_path}"]) == ({}, {"ubuntu-ports": str(tmp_path)})
 
 
 def test_a_file_with_its_hash(tmp_path: Path) -> None:
     file = tmp_path / "cuda-repo.deb"
     file.write_bytes(b"an archive")
     right = sha256_file(file)
-    sources, mirrors = _local_sources([f"jetpack-3.1={file}#sha256={right}"])
+    sources, mirrors = local_sources([f"jetpack-3.1={file}#sha256={right}"])
     assert mirrors == {}
     assert sources["jetpack-3.1"] == LocalSource(path=str(file), sha256=right, folder=False, named=True)
-    assert not _local_sources([f"jetpack-3.1={file}"])[0]["jetpack-3.1"].named
+    assert not local_sources([f"jetpack-3.1={file}"])[0]["jetpack-3.1"].named
     with pytest.raises(InputError, match="this is not the file of sha256 00") as caught:
-        _local_sources([f"jetpack-3.1={file}#sha256={'0' * 64}"])
+        local_sources([f"jetpack-3.1={file}#sha256={'0' * 64}"])
     assert right in caught.value.why
 
 
