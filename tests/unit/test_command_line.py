@@ -71,7 +71,7 @@ WRONG = {
     "a command": ("biuld wrapt", "there is no command biuld", "did you mean build?"),
     "help on nothing": ("--help biuld", "there is no command biuld", "did you mean build?"),
     "an action of sysroot": ("sysroot look", "`sysroot` has no action 'look'", "./x sysroot lock"),
-    "a lock": ("sysroot lock emulater", "there is no lock 'emulater'", "did you mean emulator?"),
+    "a lock": ("sysroot lock emulater", "there is no lock 'emulater'", "did you mean emulator"),
     "no lock": ("sysroot lock", "name one lock, or a target"),
     "an action of toolchain": ("toolchain draw --target rpi4 --out x", "has no action 'draw'", "toolchain render"),
     "half a toolchain": ("toolchain render --target rpi4", "`toolchain` wants OUT"),
