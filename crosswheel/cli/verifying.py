@@ -90,8 +90,20 @@ def proofs_of(asked: Verification, catalog: Catalog) -> list[ProofStep]:
         gpus, found = _gpus(asked, target), _release_of(wheel, asked.recipe, catalog)
         recipes |= {found[0].name: None} if found else {}
         local = LocalSource(path=str(wheel.absolute()), sha256=sha256_file(wheel), folder=False)
-        sources = asked.sources
-        steps.append(verification(local, catalog, target, system, cpu, found, rules=RULES, gpus=gpus, sources=sources))
+        step = verification(
+            local,
+            catalog,
+            target,
+            system,
+            cpu,
+            found,
+            rules=RULES,
+            gpus=gpus,
+            sources=asked.sources,
+            # Of a wheel from elsewhere nobody knows that it chooses at run time, unless somebody says so.
+            listed=found[0] if found and asked.recipe != "auto" else None,
+        )
+        steps.append(step)
     _refuse_untaken(asked, steps, recipes, catalog)
     return steps
 

@@ -27,7 +27,8 @@ def bundle_proof(
     recipe, release = resolution.recipe, resolution.release
     output = recipe.outputs[resolution.output]
     gpus = resolution.cuda.capabilities if resolution.cuda else ()
-    policy = policy_for(resolution.target, resolution.sysroot, resolution.cpu, resolution.python, gpus)
+    has = catalog.instruction_set(resolution.target, resolution.cpu, recipe)
+    policy = policy_for(resolution.target, resolution.sysroot, resolution.cpu, resolution.python, has, gpus)
     trial = _trial(resolution, catalog, bundle, output)
     needed = {item.role: item.step for item in chained(resolution, catalog) if item.on == "target"}
     return BundleProofStep(

@@ -84,7 +84,8 @@ def _proof_step(
     recipe = resolution.recipe
     assert recipe.check is not None, "a recipe with a wheel has a check"
     gpus = resolution.cuda.capabilities if resolution.cuda else ()
-    policy = policy_for(resolution.target, resolution.sysroot, resolution.cpu, resolution.python, gpus)
+    has = catalog.instruction_set(resolution.target, resolution.cpu, recipe)
+    policy = policy_for(resolution.target, resolution.sysroot, resolution.cpu, resolution.python, has, gpus)
     dumped: Mapping[str, Json] = policy.model_dump(mode="json")
     return ProofStep(
         name=f"prove {recipe.name} {resolution.release.version} on {resolution.cpu.qemu}",
@@ -137,10 +138,12 @@ def verification(
     rules: Mapping[str, int],
     gpus: tuple[str, ...] | None = None,
     sources: Mapping[str, LocalSource] | None = None,
+    listed: Recipe | None = None,
 ) -> ProofStep:
     """The proof of a wheel from anywhere, with the check of the release that it is (``found``), if it is one. ``gpus``
     are those that its code for GPUs is judged for; without them, the target's own, where the system has CUDA.
-    ``sources`` are what the user gave: archives, and the release's own source under the name of its recipe."""
+    ``sources`` are what the user gave: archives, and the release's own source under the name of its recipe. The
+    functions that ``listed`` says are chosen at run time are believed to be so."""
     recipe = found[0] if found else None
     given = sources or {}
     numpy = numpy_for(found[1], target, system, cpu.name, catalog) if found else None
@@ -148,7 +151,8 @@ def verification(
     tree = release_tree(*found, system, catalog, given) if found else None
     if gpus is None:
         gpus = target.capabilities if system.cuda else ()
-    policy = policy_for(target, catalog.sysroot(system.sysroot), cpu, system.python, gpus)
+    has = catalog.instruction_set(target, cpu, listed)
+    policy = policy_for(target, catalog.sysroot(system.sysroot), cpu, system.python, has, gpus)
     local = LocalStep(name="take the wheel", path=wheel.path, sha256=wheel.sha256, folder=False)
     step = ProofStep(
         name=f"prove {local.file} on {cpu.qemu}",

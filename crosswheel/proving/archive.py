@@ -6,6 +6,8 @@ raises :class:`Unreadable`, so that a rule can say so.
 
 from __future__ import annotations
 
+import copy
+import re
 import struct
 import zipfile
 import zlib
@@ -13,6 +15,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
+
+from isal import isal_zlib
+from isal.igzip_lib import IsalError
 
 from crosswheel.errors import InputError
 
@@ -31,9 +36,11 @@ FREE_BYTES = 64 * 2**20
 _PIECE = 2**20
 _LINK = 0o120000
 _KIND = 0o170000
+_ISAL: type[Exception] = IsalError  # type: ignore[assignment]  # an exception, which its stubs do not say
 _BROKEN = (
     zipfile.BadZipFile,
     zlib.error,
+    _ISAL,
     struct.error,
     EOFError,
     OSError,
@@ -44,6 +51,9 @@ _BROKEN = (
     KeyError,
     MemoryError,
 )
+
+
+_CONTROL = re.compile(r"[\\\x00-\x1f\x7f]")
 
 
 class Unreadable(Exception):
@@ -122,14 +132,37 @@ class WheelArchive:
         info = self._infos[index]
         done = 0
         try:
-            with self._zip.open(info) as stream:
-                while piece := stream.read(_PIECE):
-                    done += len(piece)
-                    yield piece
+            for piece in self._inflated(info) if info.compress_type == zipfile.ZIP_DEFLATED else self._read(info):
+                done += len(piece)
+                yield piece
         except _BROKEN as error:
             raise Unreadable(str(error) or type(error).__name__) from error
         if done != info.file_size:
             raise Unreadable(f"it has {done:,} bytes, and the zip's directory says {info.file_size:,}")
+
+    def _read(self, info: zipfile.ZipInfo) -> Iterator[bytes]:
+        with self._zip.open(info) as stream:
+            while piece := stream.read(_PIECE):
+                yield piece
+
+    def _inflated(self, info: zipfile.ZipInfo) -> Iterator[bytes]:
+        """The content of a deflated member by ISA-L, which takes less than half of zlib's time. ``zipfile`` gives what
+        is packed, as of a member that is not, and without a checksum, which is compared here."""
+        packed = copy.copy(info)
+        packed.compress_type, packed.file_size = zipfile.ZIP_STORED, info.compress_size
+        del packed.CRC
+        inflate, checksum = isal_zlib.decompressobj(-zlib.MAX_WBITS), 0
+        for raw in self._read(packed):
+            while raw and not inflate.eof:
+                piece = inflate.decompress(raw, _PIECE)
+                raw = inflate.unconsumed_tail
+                checksum = isal_zlib.crc32(piece, checksum)
+                yield piece
+        yield inflate.flush()
+        if not inflate.eof:
+            raise EOFError("it ends before its end")
+        if checksum != info.CRC:
+            raise zipfile.BadZipFile(f"Bad CRC-32 for file {info.filename!r}")
 
 
 def unsafe_name(name: str) -> str:
@@ -141,7 +174,7 @@ def unsafe_name(name: str) -> str:
         return "a path that leads out of the wheel"
     if "" in parts or "." in parts:
         return "a path with an empty part"
-    if "\\" in name or any(ord(letter) < 32 or ord(letter) == 127 for letter in name):
+    if _CONTROL.search(name):
         return "a path with a backslash or a control character"
     if len(name) > 1000 or any(len(part.encode("utf-8", "replace")) > 255 for part in parts):
         return "a path too long for a file system"

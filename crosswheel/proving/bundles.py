@@ -17,8 +17,9 @@ from typing import ClassVar
 
 from crosswheel.digest import sha256_file, sha256_json
 from crosswheel.errors import InputError
-from crosswheel.proving import abi, cuda, libraries, payload
+from crosswheel.proving import abi, cuda, isa, libraries, payload
 from crosswheel.proving.archive import MOST_BYTES, MOST_MEMBERS, Entry, Unreadable, unsafe_name
+from crosswheel.proving.code import Processor
 from crosswheel.proving.emulate import NAME as EMULATED
 from crosswheel.proving.emulate import VERSION as EMULATED_VERSION
 from crosswheel.proving.emulate import RunOutcome, ended_badly, not_run
@@ -52,9 +53,10 @@ class BundleFacts(Facts):
         return frozenset(self.links)
 
 
-def read_bundle(path: Path) -> BundleFacts:
-    """The facts of the bundle at ``path``. ``InputError`` where it is no tar archive, or one beyond all measure."""
-    gathered = Gathered({})
+def read_bundle(path: Path, processor: Processor | None = None) -> BundleFacts:
+    """The facts of the bundle at ``path``; those of its machine code are about what ``processor`` lacks, and none
+    without one. ``InputError`` where it is no tar archive, or one beyond all measure."""
+    gathered = Gathered({}, processor)
     tops: dict[str, None] = {}
     links: dict[str, str] = {}
     odd: list[str] = []
@@ -89,6 +91,7 @@ def read_bundle(path: Path) -> BundleFacts:
         garbled=gathered.garbled,
         paths=gathered.paths,
         fatbins=gathered.fatbins,
+        code=gathered.code,
         tops=tuple(tops),
         links=links,
         odd=tuple(odd),
@@ -160,6 +163,7 @@ STATIC_RULES: tuple[Rule[BundleFacts], ...] = (
     payload.MACHINE_RULE,
     *abi.RULES,
     *libraries.RULES,
+    *isa.RULES,
     *cuda.RULES,
 )
 
@@ -196,7 +200,7 @@ def prove_bundle(
 ) -> Proof:
     """Judges ``bundle``, which crosswheel built, against ``policy``; see :func:`crosswheel.proving.prove.prove`.
     ``version`` is what ``{version}`` stands for in what the attempts expect, ``timeout`` that of each in seconds."""
-    facts = read_bundle(bundle)
+    facts = read_bundle(bundle, isa.processor_of(policy))
     context = Context(policy=policy, sonames=sonames, built_here=True)
     findings = [finding for rule in STATIC_RULES for finding in judged(rule, facts, context)]
     hopeless = [item.rule for item in findings if item.rule in _HOPELESS and item.severity is Severity.FAIL]

@@ -18,7 +18,7 @@ MAGIC = b"\x7fELF"
 PT_LOAD, PT_DYNAMIC, PT_INTERP = 1, 2, 3
 
 _DT_STRTAB, _DT_STRSZ = 5, 10
-_LONGEST = 4096
+_LENGTHS = (256, 2**20)
 _MOST_DYNAMIC = 2**18
 
 
@@ -94,12 +94,12 @@ class ElfTables:
         return values[-1] if values else 0
 
     def string(self, offset: int) -> str:
-        """A string of the dynamic segment's table."""
-        piece = bytes(self._strings[offset : offset + _LONGEST])
-        text, end, _ = piece.partition(b"\0")
-        if not end:
-            raise Garbled("one of its strings has no end")
-        return text.decode("utf-8", "backslashreplace")
+        """A string of the dynamic segment's table. TensorFlow 2.20 has a RUNPATH of 21,000 letters."""
+        for length in _LENGTHS:
+            text, end, _ = bytes(self._strings[offset : offset + length]).partition(b"\0")
+            if end:
+                return text.decode("utf-8", "backslashreplace")
+        raise Garbled("one of its strings has no end")
 
     @cached_property
     def sections(self) -> tuple[Section, ...]:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import base64
 import csv
 import hashlib
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,10 +15,12 @@ from typing import ClassVar
 from crosswheel.digest import sha256_file
 from crosswheel.errors import InputError
 from crosswheel.proving.archive import Entry, Unreadable, WheelArchive
+from crosswheel.proving.build_paths import BuildPaths
+from crosswheel.proving.code import CodeFacts, Processor, read_code
 from crosswheel.proving.elf import ElfFacts, read_elf
-from crosswheel.proving.elf_tables import MAGIC, Buffer, Garbled
+from crosswheel.proving.elf_tables import MAGIC, Garbled
 from crosswheel.proving.fatbin import MAGIC as FATBIN_MAGIC
-from crosswheel.proving.fatbin import Container, read_fatbins
+from crosswheel.proving.fatbin import START, Container, read_fatbins
 
 MOST_PAPER = 64 * 2**20
 """METADATA, WHEEL and RECORD are read up to this size (bytes) each."""
@@ -29,13 +30,6 @@ IN_MEMORY = 64 * 2**20
 
 STRONG = ("sha256", "sha384", "sha512")
 """The algorithms that RECORD may use (PEP 427: sha256 or better), of those that hashlib always has."""
-
-MOST_PATHS = 200
-"""As many different build paths of a file are kept."""
-
-_PATH = re.compile(rb"(?<![\w./-])/(?:build|home|root|tmp)/[\x21-\x39\x3b-\x7e]{1,300}")
-_SOURCE = re.compile(r"\.(?:a|c|cc|cpp|cu|cuh|cxx|h|hh|hpp|inc|inl|o|py|pyx|rs|s|so|tcc)$", re.IGNORECASE)
-_PATH_TEXT = re.compile(r"[\w./+@~=-]+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +60,8 @@ class Facts:
 
     ``file`` is the file's name. ``garbled`` maps a member that begins like an ELF file and is none to the reason.
     ``paths`` maps the name of an ELF file to the paths of a build that stand in it, ``fatbins`` the name of a file with
-    code for NVIDIA's GPUs to its containers. ``word`` is what people call such an archive, ``place`` where its files
+    code for NVIDIA's GPUs to its containers, ``code`` the name of an ELF file to what its machine code wants of the
+    processor, where one was asked for. ``word`` is what people call such an archive, ``place`` where its files
     lie once installed, ``may_require`` whether something else that is installed with it may bring a library.
     """
 
@@ -81,6 +76,7 @@ class Facts:
     garbled: Mapping[str, str]
     paths: Mapping[str, tuple[str, ...]]
     fatbins: Mapping[str, tuple[Container, ...]]
+    code: Mapping[str, CodeFacts]
 
     def native(self) -> Iterator[ElfFacts]:
         """The ELF files for a processor: no GPU code."""
@@ -135,8 +131,9 @@ class WheelFacts(Facts):
         return member
 
 
-def read_wheel(path: Path) -> WheelFacts:
-    """The facts of the wheel at ``path``.
+def read_wheel(path: Path, processor: Processor | None = None) -> WheelFacts:
+    """The facts of the wheel at ``path``; those of its machine code are about what ``processor`` lacks, and none
+    without one.
 
     Raises ``InputError`` where it is no wheel: a name that PEP 427 does not know, no zip archive, a zip bomb. What is
     wrong inside is a fact (``Member.trouble``, ``garbled``, ``record is None``). An ELF file of up to
@@ -149,7 +146,7 @@ def read_wheel(path: Path) -> WheelFacts:
         papers = {name: _paper(archive, entries, f"{dist_info}/{name}") for name in ("METADATA", "WHEEL", "RECORD")}
         record = _record(papers["RECORD"])
         algorithms = {row.path: row.digest.partition("=")[0] for row in record or ()}
-        gathered = Gathered(algorithms)
+        gathered = Gathered(algorithms, processor)
         for index, entry in enumerate(entries):
             gathered.add(entry, archive.pieces(index))
     return WheelFacts(
@@ -169,6 +166,7 @@ def read_wheel(path: Path) -> WheelFacts:
         garbled=gathered.garbled,
         paths=gathered.paths,
         fatbins=gathered.fatbins,
+        code=gathered.code,
     )
 
 
@@ -258,15 +256,18 @@ def _record(text: bytes | None) -> tuple[RecordRow, ...] | None:
 
 
 class Gathered:
-    """The facts of the members seen so far. ``algorithms`` maps a member's name to the one that RECORD uses."""
+    """The facts of the members seen so far. ``algorithms`` maps a member's name to the one that RECORD uses;
+    ``processor`` is the one for which machine code is read."""
 
-    def __init__(self, algorithms: Mapping[str, str]) -> None:
+    def __init__(self, algorithms: Mapping[str, str], processor: Processor | None) -> None:
         self.members: list[Member] = []
         self.elfs: list[ElfFacts] = []
         self.garbled: dict[str, str] = {}
         self.paths: dict[str, tuple[str, ...]] = {}
         self.fatbins: dict[str, tuple[Container, ...]] = {}
+        self.code: dict[str, CodeFacts] = {}
         self._algorithms = algorithms
+        self._processor = processor
 
     def add(self, entry: Entry, pieces: Iterator[bytes]) -> None:
         """Reads one member: its digest, and its facts where it is an ELF file or a container of GPU code."""
@@ -278,10 +279,11 @@ class Gathered:
         try:
             first = next(pieces, b"")
             digest.update(first)
-            read = {MAGIC: self._add_elf, FATBIN_MAGIC: self._add_fatbins}.get(first[: len(MAGIC)])
-            if read:
+            if first.startswith(MAGIC):
+                self._add_elf(entry, first, pieces, digest.update)
+            elif first.startswith(FATBIN_MAGIC):
                 with _buffer(entry.size, first, pieces, digest.update) as data:
-                    read(entry.name, data)
+                    self._add_fatbins(entry.name, data)
             else:
                 for piece in pieces:
                     digest.update(piece)
@@ -298,20 +300,38 @@ class Gathered:
             )
         )
 
-    def _add_elf(self, name: str, data: memoryview) -> None:
+    def _add_elf(self, entry: Entry, first: bytes, pieces: Iterator[bytes], seen: Callable[[bytes], None]) -> None:
+        paths = BuildPaths()
+        paths.feed(first)
+        begins, before = START in first, first[-len(START) :]
+
+        def feed(piece: bytes) -> None:
+            nonlocal begins, before
+            seen(piece)
+            paths.feed(piece)
+            begins = begins or START in before + piece
+            before = (before + piece)[-len(START) :]
+
+        with _buffer(entry.size, first, pieces, feed) as data:
+            self._read_elf(entry.name, data, begins=begins)
+        found = paths.found()
+        if found:
+            self.paths[entry.name] = found
+
+    def _read_elf(self, name: str, data: memoryview, *, begins: bool) -> None:
         try:
             elf = read_elf(name, data)
             self.elfs.append(elf)
             if not elf.for_device:
-                self._add_fatbins(name, data)
+                self._add_fatbins(name, data, begins=begins)
+            code = read_code(data, self._processor) if self._processor else None
+            if code:
+                self.code[name] = code
         except Garbled as error:
             self.garbled[name] = str(error)
-        found = build_paths(data)
-        if found:
-            self.paths[name] = found
 
-    def _add_fatbins(self, name: str, data: memoryview) -> None:
-        found = read_fatbins(data)
+    def _add_fatbins(self, name: str, data: memoryview, *, begins: bool = True) -> None:
+        found = read_fatbins(data, begins=begins)
         if found:
             self.fatbins[name] = found
 
@@ -341,21 +361,3 @@ def _buffer(size: int, first: bytes, pieces: Iterator[bytes], seen: Callable[[by
                 yield view
             finally:
                 view.release()
-
-
-def build_paths(data: Buffer) -> tuple[str, ...]:
-    """The paths of the machine of a build that stand in ``data``, sorted, at most :data:`MOST_PATHS`.
-
-    ``/build/…``, ``/home/…`` and ``/root/…`` always are. ``/tmp/…`` is one where it leads into a folder or to a source
-    or object file: programs lawfully name files of their own there (TensorFlow's ``/tmp/s3_filesystem_XXXXXX``).
-    """
-    found: set[str] = set()
-    for match in _PATH.finditer(data):
-        written = _PATH_TEXT.match(match.group().decode("latin-1"))
-        text = written.group() if written else ""
-        deep = text.count("/") >= 3 or _SOURCE.search(text)
-        if len(text) > len("/tmp/") and (deep or not text.startswith("/tmp/")):
-            found.add(text)
-        if len(found) >= MOST_PATHS:
-            break
-    return tuple(sorted(found))

@@ -23,6 +23,9 @@ from crosswheel.proving.elf_tables import Buffer
 MAGIC = b"\x50\xed\x55\xba"
 """A container's first bytes: 0xBA55ED50."""
 
+START = MAGIC + b"\x01\x00\x10\x00"
+"""With the version and the header's size, which are the same in all of them."""
+
 MOST_CONTAINERS = 200_000
 """As many containers of a file are read. NVIDIA's largest library, cuBLASLt, has about 2,800."""
 
@@ -40,7 +43,7 @@ _SECTION, _RELOCATABLE = ".nv_fatbin", "__nv_relfatbin"
 _HEAD = struct.Struct("<4sHHQ")
 _IMAGE = struct.Struct("<H2xIQ12xI8xQ")
 _LEAST_HEADER = 64
-_START = re.compile(re.escape(MAGIC) + rb"\x01\x00\x10\x00")
+_STARTS = re.compile(re.escape(START))
 _NOT_ZERO = re.compile(rb"[^\0]")
 _ONE_GPU, _ONE_FAMILY = 1 << 20, 1 << 21
 """Flags of an image for ``sm_90a`` and ``sm_100f``; before sm_90, these bits mean nothing."""
@@ -72,13 +75,14 @@ class _Garbled(Exception):
     """A container that contradicts itself."""
 
 
-def read_fatbins(data: Buffer) -> tuple[Container, ...]:
+def read_fatbins(data: Buffer, *, begins: bool = True) -> tuple[Container, ...]:
     """The containers in ``data``, an ELF file of the processor or a container by itself; equal ones counted as one.
 
-    All bytes are searched and not the sections alone, which may be missing. A section that should hold containers and
-    has anything else in it is told as a container with ``trouble``. Takes time bounded by the file's size.
+    All bytes are searched and not the sections alone, which may be missing; none where it is known that no container
+    ``begins`` (:data:`START`). A section that should hold containers and has anything else in it is told as a
+    container with ``trouble``. Takes time bounded by the file's size.
     """
-    return tuple(_Reader(memoryview(data)).containers())
+    return tuple(_Reader(memoryview(data)).containers(begins))
 
 
 @dataclass(frozen=True)
@@ -94,11 +98,11 @@ class _Reader:
         self._sections = list(_fatbin_sections(data))
         self._images = 0
 
-    def containers(self) -> Iterator[Container]:
+    def containers(self, begins: bool) -> Iterator[Container]:
         found: Counter[Container] = Counter()
         covered: list[tuple[int, int]] = []
         place = 0
-        while match := _START.search(self._data, place):
+        while match := _STARTS.search(self._data, place) if begins else None:
             start = match.start()
             try:
                 if len(covered) == MOST_CONTAINERS or self._images > MOST_IMAGES:

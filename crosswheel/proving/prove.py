@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 
 from crosswheel.digest import sha256_json
 from crosswheel.errors import DataError
-from crosswheel.proving import abi, cuda, dependencies, emulate, libraries, payload, record
+from crosswheel.proving import abi, cuda, dependencies, emulate, isa, libraries, payload, record
 from crosswheel.proving.dependencies import Offered
 from crosswheel.proving.emulate import CheckSpec, Runner, emulated_run, judge_run, not_run, read_counts
 from crosswheel.proving.facts import WheelFacts, read_wheel
@@ -25,6 +25,7 @@ STATIC_RULES: tuple[Rule[WheelFacts], ...] = (
     *payload.RULES,
     *abi.RULES,
     *libraries.RULES,
+    *isa.RULES,
     *cuda.RULES,
     *dependencies.RULES,
 )
@@ -175,7 +176,7 @@ def prove(
     ``elsewhere`` and ``offered``: see :class:`~crosswheel.proving.findings.Context`. Raises ``InputError`` where
     ``wheel`` is none; what ``run`` raises goes through.
     """
-    facts = read_wheel(wheel)
+    facts = read_wheel(wheel, isa.processor_of(policy))
     context = Context(policy=policy, sonames=sonames, built_here=built_here, elsewhere=elsewhere or {}, offered=offered)
     findings = [finding for rule in STATIC_RULES for finding in judged(rule, facts, context)]
     said, run_facts = _emulated(facts, policy, check, run, findings)

@@ -15,6 +15,7 @@ from crosswheel.digest import sha256_tree
 from crosswheel.errors import DataError, InputError
 from crosswheel.spec.base import Arch, Model
 from crosswheel.spec.cuda import Cudnn, Toolkit
+from crosswheel.spec.isa import InstructionSet, InstructionSets
 from crosswheel.spec.patches import Series
 from crosswheel.spec.pythons import CPython, Pythons, answers_in
 from crosswheel.spec.recipes import Recipe
@@ -159,7 +160,9 @@ class Catalog:
 
     @cached_property
     def toolchain_names(self) -> tuple[str, ...]:
-        return tuple(name for name in _stems(self.root / "toolchains") if name not in ("cpus", "bazel", "emulator"))
+        return tuple(
+            name for name in _stems(self.root / "toolchains") if name not in ("cpus", "bazel", "emulator", "isa")
+        )
 
     def toolchain(self, name: str) -> Toolchain:
         return self._named(Toolchain, "toolchain", name, self.root / "toolchains", self.toolchain_names)
@@ -172,6 +175,32 @@ class Catalog:
         if name not in self.cpus:
             raise unknown("cpu", name, self.cpus, list_command="./x list")
         return self.cpus[name]
+
+    def instruction_set(self, target: Target, cpu: Cpu, recipe: Recipe | None = None) -> InstructionSet:
+        """What a processor of a target has, which instructions do no harm, and which functions of a recipe are
+        chosen at run time."""
+        told = self._load(InstructionSets, self.root / "toolchains" / "isa.toml")
+        chain = self._stands_above(cpu)
+        features = {*target.extensions, *(feature for each in chain for feature in each.features)}
+        usual = {feature for each in chain for feature in each.usual}
+        harmless = {each for item in told.harmless if item.arch == target.arch for each in item.instructions}
+        return InstructionSet(
+            features=tuple(sorted(features)),
+            usual=tuple(sorted(usual - features)),
+            harmless=tuple(sorted(harmless)),
+            dispatched=recipe.dispatched if recipe else (),
+        )
+
+    def _stands_above(self, cpu: Cpu) -> list[Cpu]:
+        """A cpu and those that it stands above, whose features it has."""
+        chain = [cpu]
+        while chain[-1].above:
+            below = self.cpu(chain[-1].above)
+            if below in chain:
+                names = " above ".join(each.name for each in (*chain, below))
+                raise DataError(f"no cpu stands above itself: {names}", where=str(self.root / "toolchains/cpus.toml"))
+            chain.append(below)
+        return chain
 
     @cached_property
     def bazels(self) -> dict[str, BazelTool]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field, model_validator
 
 from crosswheel.spec.base import Arch, FileName, Model, Name, Specifier, VersionText
+from crosswheel.spec.isa import Dispatched
 from crosswheel.spec.outputs import Output
 from crosswheel.spec.sources import CheckWheel
 
@@ -49,6 +50,7 @@ class Recipe(Model):
     built against; ``runtime`` are those whose libraries the wheel loads, by the distribution (a sysroot's name →
     packages): their names follow the libraries' versions, and whoever installs the wheel installs them first.
     ``elsewhere`` are libraries that no package of a distribution has: a pattern of the SONAME → how it is had.
+    ``dispatched`` are functions that may use more than the target's processor has, because they are chosen at run time.
     ``outputs`` are what it gives besides a wheel. Where it gives none (no ``distribution``), they are all, and the
     first of them is what is built where nothing else is asked for.
     """
@@ -64,6 +66,7 @@ class Recipe(Model):
     development: tuple[str, ...] = ()
     runtime: dict[Name, tuple[str, ...]] = {}
     elsewhere: dict[str, str] = {}
+    dispatched: tuple[Dispatched, ...] = ()
     features: dict[Name, Feature] = {}
     check: Check | None = None
     outputs: dict[Name, Output] = {}

@@ -13,18 +13,32 @@ from pydantic import Field, StringConstraints, model_validator
 
 from crosswheel.spec.base import Arch, Model, Name, PythonVersion, VersionText
 from crosswheel.spec.cuda import Capability
+from crosswheel.spec.isa import FeatureName
 from crosswheel.spec.sources import Source
 
 
 class Cpu(Model):
-    """A processor or an instruction set level: the compiler's flags and qemu's model."""
+    """A processor or an instruction set level: the compiler's flags, qemu's model, and what instructions it has.
+
+    ``features`` are those that it has besides the ones of the cpu ``above`` which it stands. ``usual`` are features
+    that it lacks, and that nearly every processor of its kind has which is still in use.
+    """
 
     name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.+-]*$")]
     arch: Arch
     flags: tuple[str, ...]
     qemu: str
     avx: bool = False
+    above: str | None = None
+    features: tuple[FeatureName, ...] = ()
+    usual: tuple[FeatureName, ...] = ()
     source: str
+
+    @model_validator(mode="after")
+    def _has_something(self) -> Cpu:
+        if not (self.above or self.features):
+            raise ValueError("what instructions it has: the cpu that it stands `above`, or its `features`")
+        return self
 
 
 class SystemCuda(Model):
@@ -50,7 +64,8 @@ class System(Model):
 class Target(Model):
     """A machine to build for. The first system is the default, ``avx_cpu`` the baseline with the feature ``avx``.
 
-    ``capabilities`` are the compute capabilities of its GPUs, for which CUDA's sources are compiled.
+    ``capabilities`` are the compute capabilities of its GPUs, for which CUDA's sources are compiled. ``extensions`` are
+    features that its processor has besides those of the cpu, where makers of chips may choose (Arm's cryptography).
     """
 
     name: Name
@@ -58,6 +73,7 @@ class Target(Model):
     arch: Arch
     cpu: str
     avx_cpu: str | None = None
+    extensions: tuple[FeatureName, ...] = ()
     capabilities: tuple[Capability, ...] = ()
     systems: tuple[System, ...] = Field(min_length=1)
     source: str

@@ -29,7 +29,8 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 def policy_of(catalog: Catalog, name: str, python: str) -> Policy:
     target = catalog.target(name)
     system = next(each for each in target.systems if each.python == python)
-    return policy_for(target, catalog.sysroot(system.sysroot), catalog.cpu(target.cpu), python)
+    cpu = catalog.cpu(target.cpu)
+    return policy_for(target, catalog.sysroot(system.sysroot), cpu, python, catalog.instruction_set(target, cpu))
 
 
 def ask(catalog: Catalog, tmp_path: Path, lines: Sequence[str], policy: Policy) -> dict[str, Found]:

@@ -163,9 +163,9 @@ def test_what_the_written_data_says_of_cuda(data: Path) -> None:
     change(data / "toolchains/cuda/12.2.toml", "\n[host.layout]", "\n[host.lay]")
     problems = "\n".join(told(data))
     for expected in (
-        "toolchains/targets/jetson-nano.toml:8: toolchains/cuda has no CUDA 10.9",
+        "toolchains/targets/jetson-nano.toml:9: toolchains/cuda has no CUDA 10.9",
         "toolchains/targets/jetson-xavier.toml:8: toolchains/cudnn has no cuDNN 8.7",
-        "toolchains/targets/jetson-orin.toml:8: cuDNN 8.6 is for CUDA >=11,<12",
+        "toolchains/targets/jetson-orin.toml:9: cuDNN 8.6 is for CUDA >=11,<12",
         "toolchains/cuda/8.0.toml: sysroots/archives.toml has no archive 'cuda-ubuntu1504'",
         "toolchains/cudnn/8.2.toml: sysroots/archives.toml has no archive 'jetsam'",
         "toolchains/cuda/12.2.toml",

@@ -14,7 +14,8 @@ from wheel_writer import EXTENSION, NAME, POLICY, SONAMES, good_files, write_whe
 
 from crosswheel.errors import InputError
 from crosswheel.proving import archive, facts
-from crosswheel.proving.facts import build_paths, read_wheel
+from crosswheel.proving.build_paths import BuildPaths
+from crosswheel.proving.facts import read_wheel
 from crosswheel.proving.prove import prove
 
 pytestmark = pytest.mark.unit
@@ -149,6 +150,13 @@ def test_a_large_garbled_elf_file_is_mapped_and_let_go(tmp_path: Path, monkeypat
     assert verdict(write_wheel(tmp_path, good_files(extension=write_elf()[:-40]))) == "failed"
 
 
-def test_build_paths_in_a_list() -> None:
-    data = b"\0/build/a:/home/b/c.so\0 $ORIGIN/../build/x a/tmp/b/c.cc /tmp/x/y.o,"
-    assert build_paths(data) == ("/build/a", "/home/b/c.so", "/tmp/x/y.o")
+@pytest.mark.parametrize("size", [1, 2, 7, 30, 1000])
+def test_build_paths_in_a_list(size: int) -> None:
+    """In whatever pieces the file is read."""
+    data = b"\0/build/a:/home/b/c.so\0 $ORIGIN/../build/x a/tmp/b/c.cc /tmp/x/y.o," + b"x" * 500 + b"/root/z"
+    paths = BuildPaths()
+    for start in range(0, len(data), size):
+        paths.feed(data[start : start + size])
+    assert paths.found() == ("/build/a", "/home/b/c.so", "/tmp/x/y.o")
+    paths.feed(b" /root/z")
+    assert paths.found() == ("/build/a", "/home/b/c.so", "/root/z", "/tmp/x/y.o")
