@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from crosswheel.proving.faults import Fault, escaped
 from crosswheel.proving.findings import Finding, Severity
@@ -18,6 +18,7 @@ from crosswheel.spec.policy import Policy
 
 NAME = "emulated"
 VERSION = 2
+ABOUT = "the recipe's check passes on the emulated processor, with as many tests as the release promises"
 
 EMULATOR = "/emulator"
 SITE = "/site"
@@ -308,7 +309,7 @@ def ended_badly(
 
 
 def _signalled(wheel: str, policy: Policy, outcome: RunOutcome, where: str, statement: str) -> Finding:
-    signal, fault = outcome.began, outcome.fault
+    signal, fault = outcome.began, _lacked(policy, outcome.fault)
     told = f": {fault.told(statement, raised=signal == 6)}" if fault else ""
     hint = _illegal(policy, fault) if signal == 4 else _crashed(signal)
     if outcome.signal != signal:
@@ -322,6 +323,14 @@ def _signalled(wheel: str, policy: Policy, outcome: RunOutcome, where: str, stat
 
 def _name(signal: int) -> str:
     return _SIGNALS.get(signal, f"signal {signal}")
+
+
+def _lacked(policy: Policy, fault: Fault | None) -> Fault | None:
+    """The fault with those features alone that the processor lacks; with all where the policy says that it has them,
+    because then it is qemu's model that is without."""
+    if fault is None or policy.instructions is None:
+        return fault
+    return replace(fault, features=policy.instructions.lacks(fault.features) or fault.features)
 
 
 def _illegal(policy: Policy, fault: Fault | None) -> str:

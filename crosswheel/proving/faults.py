@@ -31,9 +31,6 @@ _IMPORTS = "PyImport_ExecCodeModule"
 _TRAPS = frozenset({"ud0", "ud1", "ud2", "udf", "brk"})
 """Instructions that are no processor's: compilers write them where a program is to stop."""
 
-_EVERYWHERE = frozenset({"FPARMv8", "NEON"})
-"""Features that Linux on aarch64 takes for granted (Procedure Call Standard for the Arm 64-bit Architecture, 6.1.2)."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Frame:
@@ -256,7 +253,7 @@ def _decoded(code: bytes, arch: Arch) -> tuple[str, tuple[str, ...]]:
         for word in capstone.disasm(code[:4], 0, 1):
             groups = (capstone.group_name(group) or "" for group in word.groups)
             needed = (group.removeprefix("Has") for group in groups if group.startswith("Has"))
-            return word.mnemonic, tuple(feature for feature in needed if feature not in _EVERYWHERE)
+            return word.mnemonic, tuple(feature.replace("_or_Has", "or") for feature in needed)
         return "", ()
     from iced_x86 import Code, CpuidFeature, Decoder, Formatter, FormatterSyntax
 

@@ -7,6 +7,7 @@ Features of x86_64 have the names of iced-x86 (CPUID's: ``SSE4_1``, ``AVX512VL``
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from typing import Annotated
 
@@ -59,3 +60,8 @@ class InstructionSet(Model):
     usual: tuple[FeatureName, ...] = ()
     harmless: tuple[str, ...] = ()
     dispatched: tuple[Dispatched, ...] = ()
+
+    def lacks(self, wanted: Iterable[str]) -> tuple[str, ...]:
+        """Those of the ``wanted`` features that the processor has not; it has ``SVEorSME`` where it has either."""
+        has = set(self.features)
+        return tuple(each for each in wanted if has.isdisjoint((each, *each.split("or"))))

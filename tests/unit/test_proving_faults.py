@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -15,11 +16,13 @@ from crosswheel.proving.emulate import CheckSpec, RunOutcome, judge_run
 from crosswheel.proving.faults import MOST_TEXT, Fault, Frame, escaped, read_fault, shortened
 from crosswheel.proving.findings import Finding
 from crosswheel.spec.base import Arch
+from crosswheel.spec.isa import InstructionSet
 
 pytestmark = pytest.mark.unit
 
 VMOVDQU, VZEROUPPER, UD2 = "c5fe6f00", "c5f877", "0f0b"
 LDADD = "000021b8"
+FMLA_HALVES = "200c424e"  # fmla v0.8h, v1.8h, v2.8h
 HASHTABLE = (
     "std::pair<std::__detail::_Node_iterator<std::pair<tensorflow::StringPiece const, bool (*)()>, false>, bool> "
     "std::_Hashtable<tensorflow::StringPiece, int>::_M_emplace<int>(std::integral_constant<bool, true>, int&&)"
@@ -197,6 +200,30 @@ def test_a_program_that_stops_itself() -> None:
     assert aborted.message.endswith(
         "SIGABRT under qemu-x86_64 -cpu Conroe: in raise of /lib/libc.so.6, called by f of own.so"
     )
+
+
+@pytest.mark.parametrize(
+    ("has", "named"),
+    [
+        (("V8_0a", "FPARMv8", "NEON"), "FullFP16"),
+        (("V8_0a",), "FullFP16 and NEON"),
+        (("FPARMv8", "NEON", "FullFP16"), "FullFP16 and NEON"),  # then it is qemu's model that lacks something
+    ],
+)
+def test_of_the_features_those_are_named_that_the_processor_lacks(has: tuple[str, ...], named: str) -> None:
+    fault = read([row("/site/own.so", "f", code=FMLA_HALVES)], "aarch64")
+    assert sorted(fault.features) == ["FullFP16", "NEON"]
+    policy = POLICY.model_copy(update={"instructions": InstructionSet(features=has)})
+    outcome = RunOutcome(status=132, timed_out=False, seconds=1.0, lines=(), result=None, fault=fault)
+    (finding,) = judge_run(NAME, policy, CheckSpec(script="", tests=1, timeout=9), outcome)
+    words = " and ".join(sorted(named.split(" and ")))
+    (told_in_message,) = re.findall(r"fmla \((.*?)\)", finding.message)
+    assert " and ".join(sorted(told_in_message.split(" and "))) == words
+    assert f"was compiled with {told_in_message}: " in finding.hint
+
+
+def test_of_two_features_of_which_one_does_the_processor_has_one() -> None:
+    assert InstructionSet(features=("SME",)).lacks(("SVEorSME", "SVE", "LSE")) == ("SVE", "LSE")
 
 
 def test_what_could_not_be_traced_is_said() -> None:
