@@ -151,6 +151,7 @@ def shell(_context: Context, key: str) -> None:
         "source": PACKAGE_HELP["source"],
         **MIRROR_HELP,
         "recipe": "Use this recipe's check; `auto` (default) finds it by the wheel's name and version.",
+        "sarif": "Write the findings to this file besides, as SARIF 2.1.0 for CI viewers.",
         "json": "Print one JSON object on stdout.",
     },
 )
@@ -167,6 +168,7 @@ def verify(
     mirror: str | None = None,
     offline: bool = False,
     recipe: str = "auto",
+    sarif: str | None = None,
     json: bool = False,
 ) -> None:
     """Judge wheels for a target: the proof alone, on any wheel. Exit code 1 if one of them fails."""
@@ -186,6 +188,7 @@ def verify(
         recipe=recipe,
         sources=sources,
         mirrors=mirrors,
+        sarif=Path(sarif) if sarif else None,
     )
     settings = read_settings(mirror=mirror, offline=offline, apt_mirrors=mirrors)
     if not verify_all(asked, settings, as_json=json):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 from zipfile import is_zipfile
@@ -37,7 +39,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, kw_only=True)
 class Verification:
     """What `verify` was asked. ``capabilities`` are the GPUs to judge for. ``sources`` are files that the user gave by
-    the names of archives and recipes, ``mirrors`` folders that are mirrors of archives."""
+    the names of archives and recipes, ``mirrors`` folders that are mirrors of archives. ``sarif`` is a file to which
+    the findings are written."""
 
     wheels: tuple[Path, ...]
     target: str | None = None
@@ -49,6 +52,7 @@ class Verification:
     recipe: str = "auto"
     sources: Mapping[str, LocalSource] = field(default_factory=dict)
     mirrors: Mapping[str, str] = field(default_factory=dict)
+    sarif: Path | None = None
 
 
 def verify_all(asked: Verification, settings: Settings, *, as_json: bool) -> bool:
@@ -57,6 +61,7 @@ def verify_all(asked: Verification, settings: Settings, *, as_json: bool) -> boo
 
     catalog = Catalog(DATA)
     store = Store(settings.store)
+    sarif = sarif_file(asked.sarif, asked.wheels) if asked.sarif else None
     steps = proofs_of(asked, catalog)
     result = execute_all(steps, catalog, store, settings, quiet=as_json)
     proofs = [Proof.read(result.artefacts[step.key].path / "proof.json") for step in steps]
@@ -64,6 +69,8 @@ def verify_all(asked: Verification, settings: Settings, *, as_json: bool) -> boo
         from crosswheel.cli.requirements import with_requirements
 
         proofs = with_requirements(list(zip(asked.wheels, proofs, strict=True)), catalog, store, quiet=as_json)
+    if sarif:
+        write_sarif(sarif, asked.wheels, proofs)
     if as_json:
         print(json.dumps({"proofs": [proof.as_json() for proof in proofs]}, indent=2))
     else:
@@ -72,6 +79,36 @@ def verify_all(asked: Verification, settings: Settings, *, as_json: bool) -> boo
         for wheel, proof in zip(asked.wheels, proofs, strict=True):
             show_proof(proof, wheel, seconds=None)
     return all(proof.passed for proof in proofs)
+
+
+def sarif_file(asked: Path, wheels: Iterable[Path]) -> Path:
+    """The file to which findings are written, as it is called behind links. ``InputError`` where it cannot be one."""
+    where, path = f"--sarif {asked}", asked.resolve()
+    if not path.parent.is_dir():
+        raise InputError("there is no such folder to write this file into", where=where)
+    if path.exists() and not path.is_file():
+        raise InputError("this is no file that can be written", where=where, hint="name a file, such as proof.sarif")
+    if path in (wheel.resolve() for wheel in wheels):
+        raise InputError("this is one of the wheels", where=where, hint="name a file, such as proof.sarif")
+    return path
+
+
+def write_sarif(path: Path, wheels: Iterable[Path], proofs: Iterable[Proof]) -> None:
+    """Writes the proofs of the wheels as SARIF to ``path``, all of it or nothing. Wheels below the current folder are
+    named by their way from there, because a CI job runs where the viewer's files begin."""
+    from crosswheel.proving.sarif import sarif
+
+    here = Path.cwd()
+    places = [Path(os.path.normpath(here / wheel)) for wheel in wheels]
+    names = [(place.relative_to(here) if place.is_relative_to(here) else place).as_posix() for place in places]
+    log = sarif(dict(zip(names, proofs, strict=True)), version=version("crosswheel"))
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_text(json.dumps(log, indent=2) + "\n", encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise InputError("this file cannot be written", where=f"--sarif {path}", why=str(error)) from error
 
 
 def proofs_of(asked: Verification, catalog: Catalog) -> list[ProofStep]:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
+from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from invoke.context import Context
+from invoke.exceptions import Exit
+from wheel_writer import write_wheel
 
 from crosswheel.building.job import Settings
 from crosswheel.cli import inspect, verifying
 from crosswheel.cli.asking import local_sources
-from crosswheel.cli.verifying import Verification, proofs_of
+from crosswheel.cli.verifying import Verification, proofs_of, sarif_file, write_sarif
 from crosswheel.errors import InputError
 from crosswheel.planning.steps import LocalStep, ProofStep
+from crosswheel.proving.prove import prove
 from crosswheel.spec.catalog import Catalog
 from crosswheel.spec.policy import Policy
 
@@ -167,3 +173,79 @@ def test_the_mirror_is_asked_as_by_build(folder: Path, monkeypatch: pytest.Monke
     assert (settings.mirror, settings.offline) == (str(folder / "mirror"), True)
     assert settings.apt_mirrors["debian"] == str(folder / "copy")
     assert asked.capabilities == ("5.3",)
+
+
+# --- SARIF
+
+
+def test_a_file_that_the_findings_cannot_be_written_to(folder: Path) -> None:
+    for path, says in (
+        (folder / "none" / "a.sarif", "there is no such folder"),
+        (folder, "this is no file that can be written"),
+        (folder / WRAPT, "this is one of the wheels"),
+    ):
+        with pytest.raises(InputError, match=says) as caught:
+            sarif_file(path, [folder / WRAPT])
+        assert caught.value.exit_code == 2
+        assert f"--sarif {path}" in str(caught.value)
+
+
+def test_the_findings_are_written_where_a_link_leads(folder: Path) -> None:
+    (folder / "link.sarif").symlink_to("real.sarif")
+    assert sarif_file(folder / "link.sarif", []) == folder / "real.sarif"
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_findings_are_written_and_shown(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], as_json: bool
+) -> None:
+    """Both wheels of one call; the exit code is that of the proofs."""
+
+    def judged(steps: list[ProofStep], *_: object, **__: object) -> SimpleNamespace:
+        made = {}
+        for step, wheel in zip(steps, wheels, strict=True):
+            out = folder / step.key
+            out.mkdir()
+            prove(wheel, policy(step), sonames=None, check=None, run=None).write(out / "proof.json")
+            made[step.key] = SimpleNamespace(path=out)
+        return SimpleNamespace(artefacts=made)
+
+    wheels = [write_wheel(folder), folder / WRAPT]
+    monkeypatch.setattr(verifying, "execute_all", judged)
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("CROSSWHEEL_STORE", str(folder / "store"))
+    (folder / "out.sarif").write_text("old")
+    with pytest.raises(Exit) as caught:
+        inspect.verify(
+            Context(),
+            wheels=[wheels[0].name, str(wheels[1])],
+            target="rpi4",
+            offline=True,
+            sarif="out.sarif",
+            json=as_json,
+        )
+    assert caught.value.code == 1
+    (run,) = json.loads((folder / "out.sarif").read_text())["runs"]
+    assert [artifact["location"]["uri"] for artifact in run["artifacts"]] == [each.name for each in wheels]
+    assert [artifact["properties"]["passed"] for artifact in run["artifacts"]] == [True, False]
+    assert run["tool"]["driver"]["version"] == version("crosswheel")
+    out = capsys.readouterr().out
+    if as_json:
+        findings = [each for proof in json.loads(out)["proofs"] for each in proof["findings"]]
+        assert len(run["results"]) == sum(each["severity"] != "pass" for each in findings)
+    assert all(each.name in out for each in wheels)
+    assert not list(folder.glob(".*"))
+
+
+def test_a_file_that_cannot_be_written_stays_as_it_was(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    path = folder / "out.sarif"
+    path.write_text("old")
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(InputError, match="cannot be written") as caught:
+        write_sarif(path, [], [])
+    assert "No space left" in caught.value.why
+    assert path.read_text() == "old"
+    assert not list(folder.glob(".*"))
