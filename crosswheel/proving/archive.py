@@ -134,6 +134,8 @@ class WheelArchive:
         try:
             for piece in self._inflated(info) if info.compress_type == zipfile.ZIP_DEFLATED else self._read(info):
                 done += len(piece)
+                if done > info.file_size:  # by what the directory says, it was found to be no bomb
+                    raise Unreadable(f"it has more bytes than the {info.file_size:,} that the zip's directory says")
                 yield piece
         except _BROKEN as error:
             raise Unreadable(str(error) or type(error).__name__) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import re
 from collections.abc import Callable
 from functools import cache
 
@@ -12,21 +13,27 @@ MOST_SHOWN = 160
 _LONGEST = 1024
 """Longer ones are not given to the demangler: a wheel is hostile input, and it is written in C."""
 
+_AGAIN = re.compile(r"[ST][0-9A-Z]*_")
+_MOST_AGAIN = 32
+"""Nor are those that refer so often to a part of themselves (``S_``, ``S1_``, ``T_``): each may double what the name
+becomes, and 44 of them in 240 letters make 100 MB."""
+
 
 def demangled(symbol: str) -> str:
     """A symbol in the source's words, shortened to :data:`MOST_SHOWN`; as it is, where it is no C++ or cannot be
     told."""
     told = symbol
     if symbol.startswith(("_Z", "_GLOBAL__")) and len(symbol) <= _LONGEST and symbol.isascii():
-        told = _initialiser(symbol) or _demangler()(symbol) or symbol
-    shown = "".join(letter if letter.isprintable() else "?" for letter in told)
+        again = len(_AGAIN.findall(symbol))
+        told = _initialiser(symbol) or (_demangler()(symbol) if again <= _MOST_AGAIN else "") or symbol
+    shown = "".join(letter if letter.isprintable() else "?" for letter in told[: MOST_SHOWN + 1])
     return shown if len(shown) <= MOST_SHOWN else f"{shown[: MOST_SHOWN - 1]}…"
 
 
 def _initialiser(symbol: str) -> str:
     """gcc's name for what a source file does when it is loaded: ``_GLOBAL__sub_I_tensor.cc``."""
     for prefix in ("_GLOBAL__sub_I_", "_GLOBAL__I_"):
-        if symbol.startswith(prefix):
+        if symbol.startswith(prefix) and not symbol.startswith("_GLOBAL__", len(prefix)):
             return f"the static initialiser of {demangled(symbol.removeprefix(prefix))}"
     return ""
 

@@ -101,6 +101,11 @@ class ElfTables:
                 return text.decode("utf-8", "backslashreplace")
         raise Garbled("one of its strings has no end")
 
+    @property
+    def sections_lost(self) -> bool:
+        """Whether it says that it has section headers, and has none that can be read."""
+        return bool(self._shoff and self._section_count and not self.sections)
+
     @cached_property
     def sections(self) -> tuple[Section, ...]:
         """The section headers; none where the file has none, or none that can be read."""

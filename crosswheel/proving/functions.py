@@ -27,18 +27,23 @@ and 4.9 million relocations."""
 
 X86_64, AARCH64 = 62, 183
 
+_LOADED = (2, 3)
+"""ET_EXEC and ET_DYN; the functions of an object file have no addresses yet."""
+
 _PT_GNU_EH_FRAME, _PF_X = 0x6474E550, 1
 _SHT_PROGBITS, _SHT_SYMTAB, _SHT_DYNSYM, _SHF_EXECINSTR = 1, 2, 11, 4
 _HIGHEST = 2**62
 """No address of a process on these machines is so high; higher ones do not fit in the numbers that are used here."""
 
 _STT_FUNC, _STT_GNU_IFUNC, _STB_WEAK = 2, 10, 2
-_DT_PLTRELSZ, _DT_RELA, _DT_RELASZ, _DT_INIT, _DT_JMPREL = 2, 7, 8, 12, 23
+_DT_PLTRELSZ, _DT_SYMTAB, _DT_RELA, _DT_RELASZ, _DT_INIT, _DT_JMPREL = 2, 6, 7, 8, 12, 23
 _ARRAYS = ((25, 27), (32, 33))
 """DT_INIT_ARRAY and DT_PREINIT_ARRAY, each with the tag of its size."""
 
 _RELATIVE = {X86_64: 8, AARCH64: 1027}
 _IRELATIVE = {X86_64: 37, AARCH64: 1032}
+_SYMBOLIC = {X86_64: 1, AARCH64: 257}
+"""The number of a relocation by the address where the file is loaded, by a function that chooses, and by a symbol."""
 
 _HEADER = bytes((1, 0x1B, 0x03, 0x3B))
 """``.eh_frame_hdr`` as linkers write it: version 1, a 4-byte pointer relative to itself, a 4-byte count, and a table of
@@ -54,7 +59,8 @@ _LONGEST = 4096
 @dataclass(frozen=True, kw_only=True)
 class Symbols:
     """The functions that a table of symbols names, in the order of their addresses. ``names`` are offsets in
-    ``strings``; ``whole`` says that the table is that of the linker, which names all, and not that of the loader."""
+    ``strings``; ``whole`` says that the table is that of the linker, which names all, and not that of the loader.
+    ``choosers`` are the addresses of those that choose an implementation (IFUNC)."""
 
     starts: Numbers
     ends: Numbers
@@ -62,6 +68,7 @@ class Symbols:
     weak: NDArray[np.bool_]
     strings: memoryview
     whole: bool
+    choosers: frozenset[int]
 
     def at(self, addresses: Sequence[int]) -> list[tuple[tuple[str, ...], bool]]:
         """For each address the names of the function in which it lies, sorted, and whether one of them is weak."""
@@ -69,6 +76,8 @@ class Symbols:
         last = np.searchsorted(self.starts, places, "right")
         starts = self.starts[np.maximum(last - 1, 0)] if len(self.starts) else places
         first = np.searchsorted(self.starts, starts, "left")
+        if int((last - first).sum()) > MOST_ROWS:
+            raise Garbled("too many of its symbols lie over one another")
         rows = np.concatenate([_NONE, *(np.arange(*span) for span in zip(first.tolist(), last.tolist(), strict=True))])
         hit = np.repeat(np.arange(len(places)), last - first)
         inside = places[hit] < self.ends[rows]
@@ -122,8 +131,10 @@ def read_pieces(data: memoryview) -> Pieces | None:
     """The pieces of a 64-bit little-endian ELF file that is loaded; None where it is another or has no code. Raises
     :class:`Garbled`, ``struct.error``."""
     tables = ElfTables(data)
-    if not tables.wide or tables.order != "<" or tables.machine not in _RELATIVE:
+    if not tables.wide or tables.order != "<" or tables.machine not in _RELATIVE or tables.kind not in _LOADED:
         return None
+    if tables.sections_lost:
+        raise Garbled("its section headers lie beyond its end, and with them all that tells where its functions are")
     rows: Iterable[Segment | Section] = (*tables.segments, *tables.sections)
     if any(row.address >= _HIGHEST or row.size >= _HIGHEST for row in rows):
         raise Garbled("its addresses are higher than any of a process")
@@ -145,7 +156,7 @@ def read_pieces(data: memoryview) -> Pieces | None:
         ends=np.minimum(following, areas[area, 1]),
         offsets=pieces - areas[area, 0] + areas[area, 2],
         known=_covered(pieces, starts, ends) | _covered(pieces, symbols.starts, symbols.ends),
-        first=frozenset(_called_first(tables)),
+        first=symbols.choosers | _called_first(tables),
         symbols=symbols,
         tables=_constants(tables) if tables.machine == AARCH64 else (_NONE, _NONE),
     )
@@ -153,7 +164,8 @@ def read_pieces(data: memoryview) -> Pieces | None:
 
 def _areas(tables: ElfTables, executable: list[Section], starts: Numbers, ends: Numbers) -> Numbers:
     """(address, end, offset) of what holds code, in the order of the addresses. Without section headers, that are the
-    functions of which the unwind information tells: old linkers put constants into the same segment."""
+    functions of which the unwind information tells, because old linkers put constants into the same segment; without
+    that as well, all of the segment."""
     if executable:
         rows = []
         for section in executable:
@@ -168,9 +180,11 @@ def _areas(tables: ElfTables, executable: list[Section], starts: Numbers, ends: 
 
 
 def _in_segment(segment: Segment, starts: Numbers, ends: Numbers) -> Numbers:
-    """The ranges that lie in a segment of code, as (address, end, offset)."""
-    if segment.kind != PT_LOAD or not segment.flags & _PF_X:
+    """The ranges that lie in a segment of code, as (address, end, offset); all of it where there are none."""
+    if segment.kind != PT_LOAD or not segment.flags & _PF_X or not segment.size:
         return _NO_AREA
+    if not len(starts):
+        return np.array([(segment.address, segment.address + segment.size, segment.offset)], dtype=np.int64)
     inside = (starts >= segment.address) & (ends <= segment.address + segment.size)
     at, to = starts[inside], ends[inside]
     return np.stack((at, to, at - segment.address + segment.offset), axis=1)
@@ -309,6 +323,7 @@ def _symbols(tables: ElfTables) -> Symbols:
         weak=(rows["info"] >> 4) == _STB_WEAK,
         strings=strings,
         whole=whole,
+        choosers=frozenset(rows["value"][(rows["info"] & 0x0F) == _STT_GNU_IFUNC].tolist()),
     )
 
 
@@ -328,7 +343,7 @@ def _constants(tables: ElfTables) -> tuple[Numbers, Numbers]:
 # --- what the loader calls -------------------------------------------------------------------------------------------
 
 
-def _called_first(tables: ElfTables) -> set[int]:
+def _called_first(tables: ElfTables) -> frozenset[int]:
     found = {tables.one(_DT_INIT)}
     arrays = [(tables.one(at), tables.one(size)) for at, size in _ARRAYS if tables.one(at)]
     for address, size in arrays:
@@ -343,9 +358,22 @@ def _called_first(tables: ElfTables) -> set[int]:
             raise Garbled(f"its table of relocations has {size:,} bytes")
         raw = tables.slice(tables.offset(address, "table of relocations"), size, "table of relocations")
         rows = np.frombuffer(raw, dtype=_RELOCATION)
-        wanted = rows["kind"] == _IRELATIVE[tables.machine]
-        relative = rows["kind"] == _RELATIVE[tables.machine]
+        listed = np.zeros(len(rows), dtype=np.bool_)
         for start, length in arrays:
-            wanted |= relative & (rows["offset"] >= start) & (rows["offset"] < start + length)
+            listed |= (rows["offset"] >= min(start, _HIGHEST)) & (rows["offset"] < min(start + length, _HIGHEST))
+        wanted = (rows["kind"] == _IRELATIVE[tables.machine]) | (listed & (rows["kind"] == _RELATIVE[tables.machine]))
         found.update(rows["addend"][wanted].tolist())
-    return found - {0, -1}
+        named = rows[listed & (rows["kind"] == _SYMBOLIC[tables.machine])]
+        found.update((_values(tables, named["symbol"].astype(np.int64)) + named["addend"]).tolist())
+    return frozenset(found - {0, -1})
+
+
+def _values(tables: ElfTables, symbols: Numbers) -> Numbers:
+    """The addresses of functions that others may replace (global ones in a library), which the loader finds by their
+    symbols; 0 for one that the file itself does not define."""
+    if not len(symbols):
+        return _NONE
+    place = tables.offset(tables.one(_DT_SYMTAB), "table of symbols")
+    raw = tables.slice(place, (int(symbols.max()) + 1) * _SYMBOL.itemsize, "table of symbols")
+    values: Numbers = np.frombuffer(raw, dtype=_SYMBOL)["value"][symbols]
+    return values

@@ -161,9 +161,11 @@ def _mandatory(about: OpCodeInfo) -> int:
 
 
 def _behind(about: OpCodeInfo) -> Flags:
-    """Which bytes may stand behind the opcode: the ModRM byte of a group says which of its instructions it is."""
+    """Which bytes may stand behind the opcode: the ModRM byte of a group says which of its instructions it is. Of those
+    that are written with one such byte, some (``montmul``) have others as well, whose lowest three bits differ."""
     if about.op_code_len == 2:
-        return np.equal(_BYTES, about.op_code & 0xFF)
+        alike: Flags = np.equal(_BYTES >> 3, (about.op_code & 0xFF) >> 3)
+        return alike
     if about.is_group:
         group: Flags = np.equal((_BYTES >> 3) & 7, about.group_index)
         return group

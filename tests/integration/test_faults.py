@@ -128,7 +128,9 @@ def compiled(request: pytest.FixtureRequest, catalog: Catalog, user_store: Store
 
 def policy_of(arch: Arch, catalog: Catalog) -> Policy:
     target = catalog.target("rpi4" if arch == "aarch64" else "x86_64")
-    return policy_for(target, catalog.sysroot("debian-12"), catalog.cpu(target.cpu), "3.11")
+    cpu = catalog.cpu(target.cpu)
+    has = catalog.instruction_set(target, cpu)
+    return policy_for(target, catalog.sysroot("debian-12"), cpu, "3.11", has)
 
 
 def write_wheel(folder: Path, arch: Arch, files: Mapping[str, bytes]) -> Path:
