@@ -33,6 +33,7 @@ MEASUREMENTS = {
     "overhead": "a build of dm-tree against the bare Bazel command",
     "wrappers": "what a call of a compiler's wrapper costs",
     "emulated": "cross against emulated compilation",
+    "proof": "the proof of a large wheel, against objdump and auditwheel",
 }
 """What can be measured, in this order. Each is the module of its name."""
 

@@ -76,6 +76,7 @@ def read_code(data: memoryview, processor: Processor, processes: int | None = No
         if pieces is None or pieces.machine != processor.machine:
             return None
         hits = _search(data, pieces, processor, processes or len(os.sched_getaffinity(0)))
+        forget(data)
         return CodeFacts(
             functions=int(pieces.known.sum()),
             size=int((pieces.ends - pieces.starts).sum()),
@@ -84,6 +85,14 @@ def read_code(data: memoryview, processor: Processor, processes: int | None = No
         )
     except (Garbled, struct.error, ValueError, IndexError, OverflowError) as error:
         return CodeFacts(trouble=str(error) or type(error).__name__)
+
+
+def forget(data: memoryview) -> None:
+    """Gives back the memory of what was read so far of a mapped file; it is read again where it is asked for."""
+    import mmap
+
+    if isinstance(data.obj, mmap.mmap):
+        data.obj.madvise(mmap.MADV_DONTNEED)
 
 
 def _told(pieces: Pieces, hits: Hits, processor: Processor) -> tuple[Above, ...]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import base64
 import csv
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +16,11 @@ from crosswheel.digest import sha256_file
 from crosswheel.errors import InputError
 from crosswheel.proving.archive import Entry, Unreadable, WheelArchive
 from crosswheel.proving.build_paths import BuildPaths
-from crosswheel.proving.code import CodeFacts, Processor, read_code
+from crosswheel.proving.code import CodeFacts, Processor, forget, read_code
 from crosswheel.proving.elf import ElfFacts, read_elf
 from crosswheel.proving.elf_tables import MAGIC, Garbled
 from crosswheel.proving.fatbin import MAGIC as FATBIN_MAGIC
-from crosswheel.proving.fatbin import START, Container, read_fatbins
+from crosswheel.proving.fatbin import Container, Starts, read_fatbins
 
 MOST_PAPER = 64 * 2**20
 """METADATA, WHEEL and RECORD are read up to this size (bytes) each."""
@@ -301,37 +301,36 @@ class Gathered:
         )
 
     def _add_elf(self, entry: Entry, first: bytes, pieces: Iterator[bytes], seen: Callable[[bytes], None]) -> None:
-        paths = BuildPaths()
+        paths, starts = BuildPaths(), Starts()
         paths.feed(first)
-        begins, before = START in first, first[-len(START) :]
+        starts.feed(first)
 
         def feed(piece: bytes) -> None:
-            nonlocal begins, before
             seen(piece)
             paths.feed(piece)
-            begins = begins or START in before + piece
-            before = (before + piece)[-len(START) :]
+            starts.feed(piece)
 
         with _buffer(entry.size, first, pieces, feed) as data:
-            self._read_elf(entry.name, data, begins=begins)
+            self._read_elf(entry.name, data, starts.places)
         found = paths.found()
         if found:
             self.paths[entry.name] = found
 
-    def _read_elf(self, name: str, data: memoryview, *, begins: bool) -> None:
+    def _read_elf(self, name: str, data: memoryview, starts: Sequence[int] | None) -> None:
         try:
             elf = read_elf(name, data)
             self.elfs.append(elf)
             if not elf.for_device:
-                self._add_fatbins(name, data, begins=begins)
+                self._add_fatbins(name, data, starts)
+                forget(data)
             code = read_code(data, self._processor) if self._processor else None
             if code:
                 self.code[name] = code
         except Garbled as error:
             self.garbled[name] = str(error)
 
-    def _add_fatbins(self, name: str, data: memoryview, *, begins: bool = True) -> None:
-        found = read_fatbins(data, begins=begins)
+    def _add_fatbins(self, name: str, data: memoryview, starts: Sequence[int] | None = None) -> None:
+        found = read_fatbins(data, starts=starts)
         if found:
             self.fatbins[name] = found
 

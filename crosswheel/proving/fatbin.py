@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import re
 import struct
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from crosswheel.proving.elf_tables import MAGIC as ELF_MAGIC
@@ -28,6 +29,9 @@ START = MAGIC + b"\x01\x00\x10\x00"
 
 MOST_CONTAINERS = 200_000
 """As many containers of a file are read. NVIDIA's largest library, cuBLASLt, has about 2,800."""
+
+MOST_STARTS = 1_000_000
+"""As many places where a container may begin are remembered."""
 
 MOST_IMAGES = 5_000_000
 """As many images of a file are read."""
@@ -75,14 +79,38 @@ class _Garbled(Exception):
     """A container that contradicts itself."""
 
 
-def read_fatbins(data: Buffer, *, begins: bool = True) -> tuple[Container, ...]:
+class Starts:
+    """Where containers may begin (:data:`START`) in a file that is given piece by piece. Who sees its bytes anyway
+    spares :func:`read_fatbins` the search, and a mapped file the memory for it: TensorFlow's largest has a gigabyte."""
+
+    def __init__(self) -> None:
+        self._places: list[int] = []
+        self._done = 0
+        self._before = b""
+
+    def feed(self, piece: bytes) -> None:
+        """Takes the next bytes of the file."""
+        data = self._before + piece
+        if len(self._places) <= MOST_STARTS:
+            offset = self._done - len(self._before)
+            self._places += (offset + match.start() for match in _STARTS.finditer(data))
+        self._done += len(piece)
+        self._before = data[1 - len(START) :]
+
+    @property
+    def places(self) -> Sequence[int] | None:
+        """All places, in order; None where there are more than anybody counts."""
+        return self._places if len(self._places) <= MOST_STARTS else None
+
+
+def read_fatbins(data: Buffer, *, starts: Sequence[int] | None = None) -> tuple[Container, ...]:
     """The containers in ``data``, an ELF file of the processor or a container by itself; equal ones counted as one.
 
-    All bytes are searched and not the sections alone, which may be missing; none where it is known that no container
-    ``begins`` (:data:`START`). A section that should hold containers and has anything else in it is told as a
-    container with ``trouble``. Takes time bounded by the file's size.
+    All bytes are searched and not the sections alone, which may be missing; none where it is known where containers may
+    begin (``starts``, of :class:`Starts`). A section that should hold containers and has anything else in it is told as
+    a container with ``trouble``. Takes time bounded by the file's size.
     """
-    return tuple(_Reader(memoryview(data)).containers(begins))
+    return tuple(_Reader(memoryview(data), starts).containers())
 
 
 @dataclass(frozen=True)
@@ -93,17 +121,17 @@ class _Section:
 
 
 class _Reader:
-    def __init__(self, data: memoryview) -> None:
+    def __init__(self, data: memoryview, starts: Sequence[int] | None) -> None:
         self._data = data
+        self._starts = starts
         self._sections = list(_fatbin_sections(data))
         self._images = 0
 
-    def containers(self, begins: bool) -> Iterator[Container]:
+    def containers(self) -> Iterator[Container]:
         found: Counter[Container] = Counter()
         covered: list[tuple[int, int]] = []
         place = 0
-        while match := _STARTS.search(self._data, place) if begins else None:
-            start = match.start()
+        while (start := self._next(place)) is not None:
             try:
                 if len(covered) == MOST_CONTAINERS or self._images > MOST_IMAGES:
                     raise _Garbled(f"it has more than {len(covered):,} of them, or images without end")
@@ -119,6 +147,14 @@ class _Reader:
             found.update(self._strangers(covered))
         for container, count in found.items():
             yield Container(**{**vars(container), "count": count})
+
+    def _next(self, place: int) -> int | None:
+        """Where the first container from ``place`` on begins."""
+        if self._starts is None:
+            match = _STARTS.search(self._data, place)
+            return match.start() if match else None
+        at = bisect_left(self._starts, place)
+        return self._starts[at] if at < len(self._starts) else None
 
     def _end(self, start: int) -> int:
         section = self._section(start)
