@@ -10,7 +10,7 @@ from crosswheel.planning.archives import refuse_unused, with_archives
 from crosswheel.planning.bundles import bundle_proof
 from crosswheel.planning.compiling import built_numpy, bundle_step, wheel_step
 from crosswheel.planning.cuda import CUDA
-from crosswheel.planning.fitting import NUMPY
+from crosswheel.planning.fitting import NUMPY, misfit
 from crosswheel.planning.resolve import WHEEL, Resolution, numpy_for
 from crosswheel.planning.roots import emulator_step, target_root_step
 from crosswheel.planning.sources import LocalSource, refuse_unknown, release_tree, source_tree
@@ -140,15 +140,17 @@ def verification(
     sources: Mapping[str, LocalSource] | None = None,
     listed: Recipe | None = None,
 ) -> ProofStep:
-    """The proof of a wheel from anywhere, with the check of the release that it is (``found``), if it is one. ``gpus``
-    are those that its code for GPUs is judged for; without them, the target's own, where the system has CUDA.
-    ``sources`` are what the user gave: archives, and the release's own source under the name of its recipe. The
-    functions that ``listed`` says are chosen at run time are believed to be so."""
-    recipe = found[0] if found else None
+    """The proof of a wheel from anywhere, with the check of the release that it is (``found``), if it is one and goes
+    with the system: on a Python or with a NumPy that it does not serve, there is nothing to run. ``gpus`` are those
+    that its code for GPUs is judged for; without them, the target's own, where the system has CUDA. ``sources`` are
+    what the user gave: archives, and the release's own source under the name of its recipe. The functions that
+    ``listed`` says are chosen at run time are believed to be so."""
+    tried = found if found and misfit(found[1], system, catalog) is None else None
+    recipe = tried[0] if tried else None
     given = sources or {}
-    numpy = numpy_for(found[1], target, system, cpu.name, catalog) if found else None
+    numpy = numpy_for(tried[1], target, system, cpu.name, catalog) if tried else None
     check = recipe.check if recipe else None
-    tree = release_tree(*found, system, catalog, given) if found else None
+    tree = release_tree(*tried, system, catalog, given) if tried else None
     if gpus is None:
         gpus = target.capabilities if system.cuda else ()
     has = catalog.instruction_set(target, cpu, listed)
@@ -164,7 +166,7 @@ def verification(
                 target.arch,
                 system.python,
                 recipe,
-                numpy=found is not None and found[1].needs.numpy is not None and numpy is None,
+                numpy=tried is not None and tried[1].needs.numpy is not None and numpy is None,
                 toolkit=_toolkit(recipe, system, catalog),
             ),
             "emulator": emulator_step(catalog),
@@ -173,11 +175,11 @@ def verification(
         },
         policy=policy.model_dump(mode="json"),
         check=catalog.check_script(recipe) if recipe else "",
-        tests=(found[1].tests or 0) if found else 0,
+        tests=(tried[1].tests or 0) if tried else 0,
         timeout=check.timeout if check else 0,
         install=check is not None and check.install,
         rules=rules,
         built_here=False,
-        elsewhere=recipe.elsewhere if recipe else {},
+        elsewhere=found[0].elsewhere if found else {},
     )
     return with_archives(step, catalog.archives, given)

@@ -138,6 +138,16 @@ def test_the_releases_own_source_is_given(catalog: Catalog, folder: Path) -> Non
     assert "fetch wrapt-1.16.0.tar.gz" not in [each.name for each in step.walk()]
 
 
+def test_the_check_of_a_release_that_does_not_go_with_the_system_is_not_run(catalog: Catalog, folder: Path) -> None:
+    """TensorFlow 2.20 on the TX1's Python 3.5, for which there is no NumPy that it takes: it is judged, and not run."""
+    wheel = folder / "tensorflow-2.20.0-cp311-cp311-linux_aarch64.whl"
+    wheel.write_bytes((folder / WRAPT).read_bytes())
+    step = proof(catalog, wheel, "jetson-tx1", recipe="tensorflow")
+    assert (step.check, step.tests) == ("", 0)
+    assert {"wheel", "root", "emulator"} == set(step.inputs)
+    assert policy(step).instructions is not None
+
+
 def test_a_source_that_no_proof_takes(catalog: Catalog, folder: Path) -> None:
     text = refusal(catalog, folder / WRAPT, "rpi4", f"numpy={folder / WRAPT}")
     assert "no proof of these wheels takes a source 'numpy'" in text
