@@ -179,20 +179,36 @@ def test_where_debian_has_no_numpy_ours_is_built_and_its_headers_are_used(catalo
     assert any(step.key == run.inputs["numpy"].inputs["archive"].key for step in found.proof.inputs.values())
 
 
-def test_two_pythons_share_a_cache_and_two_processors_do_not(catalog: Catalog, data: Path) -> None:
-    release = data / "recipes/tensorflow/1.5.0.toml"
-    text = release.read_text()
-    release.write_text(text.replace('python = ">=2.7,<3.7', 'python = ">=2.7,<3.10').replace(',<1.17"', '"'))
-    wide = Catalog(data)
+def test_two_pythons_share_a_cache_and_two_processors_do_not(catalog: Catalog) -> None:
+    def run(asked: Request) -> RunStep:
+        return compile_step(planned(catalog, asked))
 
-    def caches(asked: Request) -> set[str]:
-        return set(compile_step(planned(wide, asked)).caches)
+    old, new, other = run(ASKED), run(replace(ASKED, python="3.9")), run(replace(ASKED, cpu="cortex-a57"))
+    assert set(old.caches) == set(new.caches)
+    assert set(old.caches).isdisjoint(other.caches)
+    # what is in the command or the environment of Bazel's actions, and so in the keys of what the cache holds
+    assert rendered(old, "home") == rendered(new, "home")
+    for name in ("PATH", "PYTHON_BIN_PATH", "PYTHON_LIB_PATH"):
+        assert old.env[name] == new.env[name]
 
-    old, new = caches(ASKED), caches(replace(ASKED, python="3.9"))
-    other = caches(replace(ASKED, cpu="cortex-a57"))
-    assert old == new
-    assert old != other
-    assert old.isdisjoint(other)
+
+def test_patches_for_later_pythons_leave_python_2_alone(catalog: Catalog) -> None:
+    old, new = (
+        {patch.file for patch in resolve(replace(ASKED, python=python), catalog).patches} for python in ("2.7", "3.9")
+    )
+    later = {
+        "cython-python-3.7.patch",
+        "numpy-1.19-ufunc.patch",
+        "python-3-output-folder.patch",
+        "python-3.7-protobuf-extension.patch",
+        "python-3.7-utf8-1.5.patch",
+        "python-3.7-utf8-eager-1.5.patch",
+        "python-3.7-utf8-eager.patch",
+        "python-3.8-tp-print.patch",
+        "python-3.9-gcd.patch",
+    }
+    assert new - old == later
+    assert old < new
 
 
 # --- eras, outputs
