@@ -7,7 +7,7 @@ import os
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from crosswheel.proving.elf_tables import Garbled
 
@@ -35,8 +35,7 @@ class Processor:
     harmless: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Above:
+class Above(NamedTuple):
     """A function with an instruction that the processor lacks.
 
     ``instruction`` is the first one that no usual processor has, else the first; it needs ``features``. ``names`` are
@@ -100,17 +99,19 @@ def _told(pieces: Pieces, hits: Hits, processor: Processor) -> tuple[Above, ...]
 
     tell = aarch64.Decoder(processor) if processor.machine == MACHINES["aarch64"] else x86.Decoder(processor)
     names = pieces.symbols.at([address for _, address, _ in hits])
+    numbers = [number for number, _, _ in hits]
+    starts, known = pieces.starts[numbers].tolist(), pieces.known[numbers].tolist()
     return tuple(
         Above(
             address=address,
             names=called,
             weak=weak,
-            first=int(pieces.starts[piece]) in pieces.first,
-            known=bool(pieces.known[piece]),
+            first=start in pieces.first,
+            known=is_known,
             instruction=tell.instruction(code),
             features=tell.lacking(code),
         )
-        for (piece, address, code), (called, weak) in zip(hits, names, strict=True)
+        for (_, address, code), (called, weak), start, is_known in zip(hits, names, starts, known, strict=True)
     )
 
 

@@ -78,18 +78,17 @@ class Symbols:
         first = np.searchsorted(self.starts, starts, "left")
         if int((last - first).sum()) > MOST_ROWS:
             raise Garbled("too many of its symbols lie over one another")
-        rows = np.concatenate([_NONE, *(np.arange(*span) for span in zip(first.tolist(), last.tolist(), strict=True))])
-        hit = np.repeat(np.arange(len(places)), last - first)
+        count = last - first
+        hit = np.repeat(np.arange(len(places)), count)
+        rows = np.arange(len(hit)) + np.repeat(first - (np.cumsum(count) - count), count)
         inside = places[hit] < self.ends[rows]
         rows, hit = rows[inside], hit[inside]
-        names: list[set[str]] = [set() for _ in addresses]
-        weak = [False] * len(names)
-        for number, name, is_weak in zip(
-            hit.tolist(), self.names[rows].tolist(), self.weak[rows].tolist(), strict=True
-        ):
-            names[number].add(self._name(name))
-            weak[number] |= is_weak
-        return [(tuple(sorted(called)), is_weak) for called, is_weak in zip(names, weak, strict=True)]
+        found: list[tuple[tuple[str, ...], bool]] = [((), False)] * len(places)
+        for number, offset, weak in zip(hit.tolist(), self.names[rows].tolist(), self.weak[rows].tolist(), strict=True):
+            names, was_weak = found[number]
+            name = self._name(offset)
+            found[number] = (tuple(sorted({*names, name})) if names else (name,)), weak or was_weak
+        return found
 
     def _name(self, offset: int) -> str:
         """The name at an offset: most are short, so that little is copied first."""

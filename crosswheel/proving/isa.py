@@ -42,7 +42,7 @@ def processor_of(policy: Policy) -> Processor | None:
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Judgement:
     """Why functions are no good, how bad it is, and what to do. ``{functions}`` stands for how many there are."""
 

@@ -66,11 +66,15 @@ class Decoder:
     def __init__(self, processor: Processor) -> None:
         self._features = processor.features
         self._mnemonics = _names(Mnemonic)
+        self._told: dict[int, str] = {}
         self._lacking: dict[int, tuple[str, ...]] = {}
 
     def instruction(self, code: int) -> str:
         """The mnemonic: ``vmovdqu``."""
-        return self._mnemonics[_about(code).mnemonic].lower()
+        found = self._told.get(code)
+        if found is None:
+            found = self._told[code] = self._mnemonics[_about(code).mnemonic].lower()
+        return found
 
     def lacking(self, code: int) -> tuple[str, ...]:
         """The features that it needs and that the processor lacks."""
