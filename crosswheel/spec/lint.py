@@ -34,6 +34,7 @@ def lint(catalog: Catalog) -> list[Problem]:
     sections: tuple[Callable[[Catalog], Iterable[Problem]], ...] = (
         _recipes,
         _toolchains,
+        _cpus,
         _targets,
         _sysroots,
         _pythons,
@@ -273,6 +274,18 @@ def _toolchains(catalog: Catalog) -> Iterator[Problem]:
     if catalog.emulator.sysroot not in catalog.sysroot_names:
         path = catalog.root / "toolchains" / "emulator.toml"
         yield Problem(where=_at(catalog, path, "sysroot"), what=f"there is no sysroot {catalog.emulator.sysroot!r}")
+
+
+def _cpus(catalog: Catalog) -> Iterator[Problem]:
+    path = catalog.root / "toolchains" / "cpus.toml"
+    for number, cpu in enumerate(catalog.cpus.values()):
+        where = _at(catalog, path, "cpu", number)
+        if not (cpu.above or cpu.features):
+            yield Problem(where=where, what=f"{cpu.name!r} has neither `features` nor a cpu that it stands `above`")
+        elif cpu.above and cpu.above not in catalog.cpus:
+            yield Problem(where=where, what=f"toolchains/cpus.toml has no cpu {cpu.above!r}")
+        elif cpu.above and catalog.cpus[cpu.above].arch != cpu.arch:
+            yield Problem(where=where, what=f"{cpu.name!r} is {cpu.arch}, and stands above {cpu.above!r}, which is not")
 
 
 def _targets(catalog: Catalog) -> Iterator[Problem]:

@@ -34,12 +34,6 @@ class Cpu(Model):
     usual: tuple[FeatureName, ...] = ()
     source: str
 
-    @model_validator(mode="after")
-    def _has_something(self) -> Cpu:
-        if not (self.above or self.features):
-            raise ValueError("what instructions it has: the cpu that it stands `above`, or its `features`")
-        return self
-
 
 class SystemCuda(Model):
     """The CUDA toolkit and the cuDNN of a system, by their versions; without ``cudnn``, it has none."""

@@ -154,6 +154,22 @@ def test_two_replacements_of_one_external(data: Path) -> None:
     assert any("two replacements stand for" in line for line in told(data))
 
 
+def test_a_cpu_says_what_instructions_it_has(data: Path) -> None:
+    path = data / "toolchains/cpus.toml"
+    change(path, 'above = "nehalem"\n', "")
+    change(path, 'features = ["PCLMULQDQ"]\n', "")
+    change(path, 'above = "x86-64-v2"\nfeatures = ["RDTSCP"]', 'above = "cortex-a53"')
+    change(path, 'above = "armv8.1-a"', 'above = "armv8-1"')
+    problems = "\n".join(told(data))
+    for expected in (
+        "'westmere' has neither `features` nor a cpu that it stands `above`",
+        "'nehalem' is x86_64, and stands above 'cortex-a53', which is not",
+        "toolchains/cpus.toml has no cpu 'armv8-1'",
+    ):
+        assert expected in problems
+    assert problems.count("toolchains/cpus.toml:") == 3
+
+
 def test_what_the_written_data_says_of_cuda(data: Path) -> None:
     change(data / "toolchains/targets/jetson-nano.toml", 'toolkit = "10.2", cudnn = "8.2"', 'toolkit = "10.9"')
     change(data / "toolchains/targets/jetson-xavier.toml", 'cudnn = "8.6"', 'cudnn = "8.7"')
