@@ -40,10 +40,11 @@ class Archive(Model):
     Its signatures are checked with ``keyring``, a file name under ``/usr/share/keyrings`` that ``keyring_package``
     brings, or, where that is not there, with ``keys``. ``file`` is a package in which the archive lies (NVIDIA's
     ``cuda-repo-…-local``); its sha256 stands for a signature. ``image`` is an image, by its digest, in which apt runs
-    where this machine has none.
+    where this machine has none. ``vendor`` is whose packages these are, as package URLs name them (``debian``).
     """
 
     name: Name
+    vendor: Name | None = None
     label: str = ""
     uri: Base | None = None
     older: tuple[Base, ...] = ()
