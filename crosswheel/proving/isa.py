@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import translate
 
@@ -77,6 +77,12 @@ _UNNAMED = _Judgement(
     "Judge the file before it is stripped, and run its check on the emulated processor.",
 )
 
+_USUAL = _Judgement(
+    Severity.WARN,
+    "and that nearly every processor has which is in use",
+    "Compile for {cpu} to run on all of them, or judge by the processor that you have (--cpu).",
+)
+
 
 def judge(facts: Facts, context: Context) -> Iterator[Finding]:
     """What is wrong with the instructions of the files."""
@@ -94,14 +100,14 @@ def judge(facts: Facts, context: Context) -> Iterator[Finding]:
             )
         yield from _of_file(name, code, context, usual)
     if usual:
-        yield _of_usual(facts.file, usual, context)
+        yield _finding(facts.file, usual, _USUAL, context)
 
 
 def _of_file(name: str, code: CodeFacts, context: Context, usual: list[Above]) -> Iterator[Finding]:
     """What is wrong in one file. Functions that want no more than what nearly every processor has go to ``usual``."""
     has = context.policy.instructions
     assert has is not None
-    lists = [_Listed(item) for item in has.dispatched if item.serves(name)]
+    lists = _Lists([item for item in has.dispatched if item.serves(name)])
     groups: dict[_Judgement, list[Above]] = {}
     mild = frozenset(has.usual)
     for function in code.above:
@@ -115,27 +121,34 @@ def _of_file(name: str, code: CodeFacts, context: Context, usual: list[Above]) -
             yield _finding(name, groups[judgement], judgement, context)
 
 
-class _Listed:
-    """An entry of a list, ready to be asked often."""
+class _Lists:
+    """The entries of lists that are about one file, ready to be asked often."""
 
-    def __init__(self, item: Dispatched) -> None:
-        self.weak = item.weak
-        self._pattern = re.compile("|".join(translate(pattern) for pattern in item.symbols))
+    def __init__(self, items: Sequence[Dispatched]) -> None:
+        self._all = _pattern(items)
+        self._weak = _pattern([item for item in items if item.weak])
 
     def has(self, function: Above) -> bool:
-        return any(self._pattern.match(symbol) for symbol in function.names)
+        """Whether a list names the function, as a weak one if it is."""
+        named = self._weak if function.weak else self._all
+        return any(map(named, function.names))
 
 
-def _judgement(function: Above, lists: Sequence[_Listed]) -> _Judgement | None:
+def _pattern(items: Sequence[Dispatched]) -> Callable[[str], object]:
+    """What says whether a symbol is one of those that the entries name."""
+    patterns = [translate(pattern) for item in items for pattern in item.symbols]
+    return re.compile("|".join(patterns)).match if patterns else lambda _: None
+
+
+def _judgement(function: Above, lists: _Lists) -> _Judgement | None:
     """What is wrong with a function; None where it is listed."""
     if function.first:
         return _FIRST
     if not function.names:
         return _UNNAMED
-    found = [item for item in lists if item.has(function)]
-    if function.weak:
-        return None if any(item.weak for item in found) else _WEAK
-    return None if found else _NAMED
+    if lists.has(function):
+        return None
+    return _WEAK if function.weak else _NAMED
 
 
 def _finding(name: str, functions: list[Above], judgement: _Judgement, context: Context) -> Finding:
@@ -146,19 +159,7 @@ def _finding(name: str, functions: list[Above], judgement: _Judgement, context: 
         subject=name,
         message=f"{_count(functions)} instructions that {policy.cpu} lacks ({_features(functions)}), {judgement.why}: "
         f"{_examples(functions)}",
-        hint=judgement.hint.format(flags=_flags(functions, policy)),
-    )
-
-
-def _of_usual(name: str, functions: list[Above], context: Context) -> Finding:
-    policy = context.policy
-    return Finding(
-        rule=NAME,
-        severity=Severity.WARN,
-        subject=name,
-        message=f"{_count(functions)} instructions that {policy.cpu} lacks ({_features(functions)}), and that nearly "
-        f"every processor has which is in use: {_examples(functions)}",
-        hint=f"Compile for {policy.cpu} to run on all of them, or judge by the processor that you have (--cpu).",
+        hint=judgement.hint.format(flags=_flags(functions, policy), cpu=policy.cpu),
     )
 
 

@@ -88,12 +88,12 @@ class Decoder:
 class _Filter:
     """Which bytes an instruction of a set begins with, behind its prefixes.
 
-    ``first`` is about the byte at which the search stops. The others are about what follows: ``plain`` by the opcode
-    and the byte behind it, ``maps`` by the map of 0F, 0F38 and 0F3A, that opcode and the byte behind it; ``vex`` and
-    ``evex`` by map, pp and opcode; ``xop`` by the opcode.
+    ``plain`` is by the opcode and the byte behind it, ``maps`` by the map of 0F, 0F38 and 0F3A, that opcode and the
+    byte behind it; ``vex`` and ``evex`` by map, pp and opcode; ``xop`` by the opcode. ``pairs`` is what these say of the
+    first two bytes, by the number that they are (little-endian): with it most places are dropped.
     """
 
-    first: Flags
+    pairs: Flags
     plain: Flags
     maps: Flags
     vex: Flags
@@ -118,7 +118,7 @@ def above(allowed: frozenset[str], harmless: frozenset[str]) -> frozenset[int]:
 @lru_cache(maxsize=8)
 def _filter(codes: frozenset[int]) -> _Filter:
     sieve = _Filter(
-        first=np.zeros(256, np.bool_),
+        pairs=np.zeros(65536, np.bool_),
         plain=np.zeros((256, 256), np.bool_),
         maps=np.zeros((4, 256, 256), np.bool_),
         vex=np.zeros((32, 4, 256), np.bool_),
@@ -127,6 +127,15 @@ def _filter(codes: frozenset[int]) -> _Filter:
     )
     for code in codes:
         _note(sieve, _about(code))
+    lead, one = np.arange(65536) & 0xFF, np.arange(65536) >> 8
+    deeper = ((0x38, 2), (0x3A, 3))
+    sieve.pairs[:] = sieve.plain[lead, one]
+    sieve.pairs[:] |= (lead == 0x0F) & np.any(sieve.maps[1], axis=1)[one]
+    sieve.pairs[:] |= (lead == 0x0F) & np.isin(one, [byte for byte, number in deeper if sieve.maps[number].any()])
+    sieve.pairs[:] |= (lead == 0xC5) & np.any(sieve.vex[1], axis=1)[one & 3]
+    sieve.pairs[:] |= (lead == 0xC4) & np.any(sieve.vex, axis=(1, 2))[one & 31]
+    sieve.pairs[:] |= (lead == 0x62) & (one & 8 == 0) & np.any(sieve.evex, axis=(1, 2))[one & 7]
+    sieve.pairs[:] |= (lead == 0x8F) & (one & 31 >= 8) & sieve.xop.any()
     return sieve
 
 
@@ -138,21 +147,16 @@ def _note(sieve: _Filter, about: OpCodeInfo) -> None:
     if about.op_code_len == 2:
         opcode >>= 8
     if about.encoding in (EncodingKind.VEX, EncodingKind.EVEX):
-        sieve.first[[0xC4, 0xC5] if about.encoding == EncodingKind.VEX else [0x62]] = True
         table = sieve.vex if about.encoding == EncodingKind.VEX else sieve.evex
         pp = {0: 0, 0x66: 1, 0xF3: 2, 0xF2: 3}[_mandatory(about)]
         table[numbers[about.table], pp, opcode] = True
     elif about.encoding == EncodingKind.XOP:
-        sieve.first[0x8F] = True
         sieve.xop[opcode] = True
     elif about.encoding == EncodingKind.D3NOW:
-        sieve.first[0x0F] = True
         sieve.maps[1, 0x0F] = True
     elif about.table == OpCodeTableKind.NORMAL:
-        sieve.first[opcode] = True
         sieve.plain[opcode] |= behind
     else:
-        sieve.first[0x0F] = True
         sieve.maps[numbers[about.table], opcode] |= behind
 
 
@@ -217,8 +221,12 @@ def _chunks(pieces: Pieces, where: slice) -> Iterator[tuple[int, int]]:
 
 def _candidates(raw: bytes, sieve: _Filter) -> NDArray[np.int64]:
     """Where one of the instructions may be: the places of its map, of its prefix or of its opcode."""
-    code = np.frombuffer(raw + bytes(8), np.uint8)
-    at = np.flatnonzero(sieve.first[code[: len(raw)]])
+    padded = raw + bytes(8 + len(raw) % 2)
+    found = np.empty(len(padded) - 2, np.bool_)
+    for odd in (0, 1):
+        found[odd::2] = sieve.pairs[np.frombuffer(padded, "<u2", len(found) // 2, odd)]
+    code = np.frombuffer(padded, np.uint8)
+    at = np.flatnonzero(found[: len(raw)])
     lead, one, two, three, four = (code[at + step] for step in range(5))
     passed = sieve.plain[lead, one]
     passed |= (lead == 0x0F) & _legacy(sieve, one, two, three)
