@@ -89,8 +89,8 @@ class _Filter:
     """Which bytes an instruction of a set begins with, behind its prefixes.
 
     ``plain`` is by the opcode and the byte behind it, ``maps`` by the map of 0F, 0F38 and 0F3A, that opcode and the
-    byte behind it; ``vex`` and ``evex`` by map, pp and opcode; ``xop`` by the opcode. ``pairs`` is what these say of the
-    first two bytes, by the number that they are (little-endian): with it most places are dropped.
+    byte behind it; ``vex`` and ``evex`` by map, pp and opcode; ``xop`` by the opcode. ``pairs`` is what these say of
+    the first two bytes, by the number that they are (little-endian): with it most places are dropped.
     """
 
     pairs: Flags
