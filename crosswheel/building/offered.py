@@ -20,8 +20,9 @@ from crosswheel.building.dependencies import serve
 from crosswheel.building.sources.package_index import Page
 from crosswheel.errors import CrosswheelError, FetchError, InputError
 from crosswheel.planning.wheelhouse import IndexFile, Offer, index_offers, named, source_archives
-from crosswheel.proving.dependencies import Found, Kind, Offered, requirements_of
+from crosswheel.proving.dependencies import requirements_of
 from crosswheel.proving.facts import read_headers, read_metadata
+from crosswheel.proving.offered import Found, Kind, Offered
 from crosswheel.spec.policy import Policy
 from crosswheel.spec.requirements import Machine, holding, machine_of
 

@@ -15,8 +15,8 @@ import numpy as np
 from capstone import CS_ARCH_AARCH64, CS_MODE_LITTLE_ENDIAN, Cs
 from numpy.typing import NDArray
 
-from crosswheel.proving.code import Processor
 from crosswheel.proving.functions import Pieces
+from crosswheel.proving.processor import Processor
 
 _CHUNK = 2**22
 """Words that are looked at at once."""

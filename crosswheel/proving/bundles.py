@@ -19,12 +19,12 @@ from crosswheel.digest import sha256_file, sha256_json
 from crosswheel.errors import InputError
 from crosswheel.proving import abi, cuda, isa, libraries, payload
 from crosswheel.proving.archive import MOST_BYTES, MOST_MEMBERS, Entry, Unreadable, unsafe_name
-from crosswheel.proving.code import Processor
 from crosswheel.proving.emulate import NAME as EMULATED
 from crosswheel.proving.emulate import VERSION as EMULATED_VERSION
 from crosswheel.proving.emulate import RunOutcome, ended_badly, not_run
 from crosswheel.proving.facts import Facts, Gathered
 from crosswheel.proving.findings import Context, Finding, Rule, Severity, judged
+from crosswheel.proving.processor import Processor
 from crosswheel.proving.prove import Proof, RunFacts
 from crosswheel.spec.outputs import Attempt
 from crosswheel.spec.policy import Policy

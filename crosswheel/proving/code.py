@@ -10,29 +10,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from crosswheel.proving.elf_tables import Garbled
+from crosswheel.proving.processor import MACHINES, Processor
 
 if TYPE_CHECKING:
     from crosswheel.proving.functions import Pieces
-
-MACHINES = {"x86_64": 62, "aarch64": 183}
-"""The architecture of a target → ``e_machine`` of its files."""
 
 _WORTH = 16 * 2**20
 """From so many bytes of code on, several processes share the work."""
 
 Hits = Sequence[tuple[int, int, int]]
 """(number of the piece, address, the decoder's code or word) of the first instruction of a piece that is above."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Processor:
-    """What the target's processor has. ``usual`` features are told apart, because nearly all processors have them;
-    ``harmless`` instructions are none of its business."""
-
-    machine: int
-    features: frozenset[str]
-    usual: frozenset[str] = frozenset()
-    harmless: frozenset[str] = frozenset()
 
 
 class Above(NamedTuple):

@@ -9,8 +9,8 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from crosswheel.proving.dependencies import Offered
     from crosswheel.proving.facts import Facts
+    from crosswheel.proving.offered import Offered
     from crosswheel.spec.policy import Policy
 
 F = TypeVar("F", bound="Facts")

@@ -16,10 +16,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import translate
 
-from crosswheel.proving.code import MACHINES, Above, CodeFacts, Processor
+from crosswheel.proving.code import Above, CodeFacts
 from crosswheel.proving.demangle import demangled
 from crosswheel.proving.facts import Facts
 from crosswheel.proving.findings import Context, Finding, Rule, Severity
+from crosswheel.proving.processor import MACHINES, Processor
 from crosswheel.spec.isa import Dispatched
 from crosswheel.spec.policy import Policy
 

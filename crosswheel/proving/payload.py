@@ -16,13 +16,13 @@ from crosswheel.proving.abi import demands
 from crosswheel.proving.elf import ElfFacts
 from crosswheel.proving.facts import Facts, WheelFacts
 from crosswheel.proving.findings import Context, Finding, Rule, Severity, some
+from crosswheel.proving.processor import MACHINES
 from crosswheel.spec.policy import Policy
 from crosswheel.spec.requirements import machine_of
 
 MACHINE = "machine"
 TAG = "tag"
 
-_MACHINES: Mapping[str, int] = {"x86_64": 62, "aarch64": 183}
 _SYSTEMS = (0, 3)
 """EI_OSABI: System V and GNU; glibc refuses others ("ELF file OS ABI invalid")."""
 
@@ -61,7 +61,7 @@ def _judge_machine(facts: Facts, context: Context) -> Iterator[Finding]:
 
 def _wrong_header(elf: ElfFacts, arch: str) -> str:
     """What is not the target's in an ELF header, in words; empty where all is."""
-    if elf.machine != _MACHINES[arch]:
+    if elf.machine != MACHINES[arch]:
         return f"for {elf.machine_name}"
     if elf.bits != 64 or not elf.little_endian:
         return f"{elf.bits}-bit, {'little' if elf.little_endian else 'big'} endian"

@@ -26,8 +26,8 @@ from iced_x86 import (
 )
 from numpy.typing import NDArray
 
-from crosswheel.proving.code import Processor
 from crosswheel.proving.functions import Pieces
+from crosswheel.proving.processor import Processor
 
 Flags = NDArray[np.bool_]
 

@@ -10,7 +10,8 @@ from test_faults import make
 from crosswheel.building.store import Store
 from crosswheel.planning.roots import builder_step
 from crosswheel.planning.steps import FilesStep, RenderedFile, RunStep
-from crosswheel.proving.code import MACHINES, CodeFacts, Processor, read_code
+from crosswheel.proving.code import CodeFacts, read_code
+from crosswheel.proving.processor import MACHINES, Processor
 from crosswheel.spec.base import Arch
 from crosswheel.spec.catalog import Catalog
 

@@ -17,8 +17,8 @@ from crosswheel.building.offered import offered
 from crosswheel.building.own_wheels import OwnWheels
 from crosswheel.building.sources.package_index import PackageIndex
 from crosswheel.building.store import Store
-from crosswheel.proving.dependencies import Found
 from crosswheel.proving.facts import read_metadata
+from crosswheel.proving.offered import Found
 from crosswheel.spec.catalog import Catalog
 from crosswheel.spec.policy import Policy, policy_for
 from crosswheel.spec.requirements import machine_of

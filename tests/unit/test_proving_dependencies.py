@@ -20,10 +20,11 @@ from crosswheel.building.sources.package_index import Page
 from crosswheel.building.store import Store
 from crosswheel.errors import FetchError
 from crosswheel.planning.wheelhouse import IndexFile, Offer
-from crosswheel.proving.dependencies import MOST_REQUIREMENTS, Found, Offered, findings_of
+from crosswheel.proving.dependencies import MOST_REQUIREMENTS, findings_of
 from crosswheel.proving.emulate import NAME as EMULATED
 from crosswheel.proving.facts import read_metadata
 from crosswheel.proving.findings import Finding, Severity
+from crosswheel.proving.offered import Found, Offered
 from crosswheel.proving.prove import Proof, prove
 from crosswheel.spec.catalog import Catalog
 from crosswheel.spec.requirements import machine_of

@@ -22,9 +22,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from crosswheel.proving import code, functions
-from crosswheel.proving.code import Above, CodeFacts, Processor, read_code
+from crosswheel.proving.code import Above, CodeFacts, read_code
 from crosswheel.proving.elf_tables import Garbled
 from crosswheel.proving.functions import Pieces, read_pieces
+from crosswheel.proving.processor import Processor
 from crosswheel.spec.catalog import Catalog
 
 pytestmark = pytest.mark.unit

@@ -13,7 +13,7 @@ from iced_x86 import EncodingKind, MandatoryPrefix, OpCodeInfo, OpCodeTableKind
 from test_proving_functions import above, processor
 
 from crosswheel.proving import x86
-from crosswheel.proving.code import Processor
+from crosswheel.proving.processor import Processor
 from crosswheel.spec.catalog import Catalog
 
 pytestmark = pytest.mark.unit

@@ -174,7 +174,8 @@ class _Updating:
             if ran.status == 0 and not re.search(r"^(E:|W: (Failed|Some))", ran.errors, re.MULTILINE):
                 return updated
             _keep_failed(updated.apt.root, self._job)
-            failed = [name for name in absent(ran, mirrors) if len(left[name]) > 1]
+            bases = {name: mirror.base for name, mirror in mirrors.items()}
+            failed = [name for name in absent(ran, bases) if len(left[name]) > 1]
             if not failed:
                 error = _explained(ran, mirrors, self._archives, self._step.name)
                 error.why = "\n".join([*tried, error.why])

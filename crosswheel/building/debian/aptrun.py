@@ -21,7 +21,6 @@ from crosswheel.spec.sysroots import Archive
 if TYPE_CHECKING:
     from docker import DockerClient
 
-    from crosswheel.building.debian.mirrors import Mirror
 
 HELPER = "/usr/lib/apt/apt-helper"
 """apt's own download client; part of the package ``apt``, not in the PATH."""
@@ -279,14 +278,14 @@ _REFUSED = re.compile(
 )
 
 
-def absent(ran: Ran, mirrors: Mapping[str, Mirror]) -> list[str]:
+def absent(ran: Ran, mirrors: Mapping[str, str]) -> list[str]:
     """The archives that a failed ``apt-get update`` did not find at their mirrors, where all that it says against
-    them is that; none where anything was refused."""
+    them is that; none where anything was refused. ``mirrors`` are their URLs, by the archive."""
     lines = [line for line in (ran.errors + "\n" + ran.output).splitlines() if _COMPLAINT.match(line.strip())]
     if any(_REFUSED.search(line) for line in lines):
         return []
     bad = [line for line in lines if _ABSENT.search(line)]
-    return [name for name, mirror in mirrors.items() if any(mirror.base.rstrip("/") in line for line in bad)]
+    return [name for name, base in mirrors.items() if any(base.rstrip("/") in line for line in bad)]
 
 
 def explain(ran: Ran, *, what: str, mirror: str, keyring_package: str, where: str) -> CrosswheelError:
