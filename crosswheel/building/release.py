@@ -3,53 +3,39 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from glob import escape
 from pathlib import Path
 from typing import Any
 
 from crosswheel.building.disk import write_at_once
-from crosswheel.building.store import Store
-from crosswheel.digest import sha256_bytes, sha256_file
-from crosswheel.planning.plan import Plan
-from crosswheel.planning.steps import FetchStep, LockStep, TreeStep
+from crosswheel.digest import sha256_file
+
+PROOF = ".proof.json"
+"""What the file name of a proof ends with; what else lies beside a wheel is made by whoever releases it."""
+
+Sidecars = Callable[[Path, Path, Mapping[str, Any]], Mapping[str, bytes | None]]
+"""What is to lie beside a released wheel besides its proof: of the wheel as it was made, the place where it goes, and
+the proof with its record, the bytes by ending; None for what must not lie there any more."""
 
 
-def build_record(plan: Plan, store: Store) -> dict[str, Any]:
-    """What a wheel was made of, for its proof: sources and patches by sha256, the packages of every root by version
-    and the sha256 of the lock that names their bytes, the steps by key."""
-    chosen = plan.resolution
-    steps = plan.steps
-    locks = [step for step in steps if isinstance(step, LockStep)]
-    trees = [step for step in steps if isinstance(step, TreeStep)]
-    return {
-        "recipe": chosen.recipe.name,
-        "version": chosen.release.version,
-        "output": chosen.output,
-        "backend": chosen.release.backend,
-        "bazel": chosen.bazel.version if chosen.bazel else None,
-        "features": sorted(chosen.features),
-        "sources": {step.file: step.sha256 for step in steps if isinstance(step, FetchStep)},
-        "patches": {patch.file: sha256_bytes(patch.text.encode()) for tree in trees for patch in tree.patches},
-        "roots": {step.lock: _root_record(store.path(step.key) / "out" / "lock.json") for step in locks},
-        "steps": {step.name: step.key for step in steps},
-    }
-
-
-def _root_record(lock: Path) -> dict[str, Any]:
-    """The packages of a root; what is no longer in the store is said to be gone."""
-    if not lock.is_file():
-        return {"lock_sha256": None, "packages": None}
-    text = lock.read_bytes()
-    packages = {item["package"]: item["version"] for item in json.loads(text)["packages"]}
-    return {"lock_sha256": sha256_bytes(text), "packages": packages}
-
-
-def release(wheel: Path, proof: Path, build: Mapping[str, Any], *, passed: bool, out: Path, folder: str) -> Path:
+def release(
+    wheel: Path,
+    proof: Path,
+    build: Mapping[str, Any],
+    *,
+    passed: bool,
+    out: Path,
+    folder: str,
+    sidecars: Sidecars,
+) -> Path:
     """Copies a wheel and its proof into ``out/<folder>``, or ``out/failed`` where the proof failed; returns the wheel.
 
-    The proof is called ``<wheel>.proof.json``; ``build`` (see :func:`build_record`) is added to it. Each file is
-    replaced in one move, the wheel last, so that a wheel is never seen without its proof. A wheel that failed takes an
-    older released one of the same name with it: what stands in ``out/<folder>`` was proved by the newest build.
+    The proof is called ``<wheel>.proof.json``; ``build`` (see :func:`crosswheel.building.record.build_record`) is added
+    to it. A wheel that passed has its ``sidecars`` there, too. Each file is replaced in one move, the wheel last, so
+    that a wheel is never seen without them; another wheel of that name goes first, so that none is seen with those of
+    another. A wheel that failed takes an older released one of the same name with it: what stands in ``out/<folder>``
+    was proved by the newest build.
     """
     here = out / folder
     failed = out / "failed"
@@ -57,10 +43,24 @@ def release(wheel: Path, proof: Path, build: Mapping[str, Any], *, passed: bool,
     place.mkdir(parents=True, exist_ok=True)
     released = place / wheel.name
     told = {**json.loads(proof.read_bytes()), "build": dict(build)}
-    write_at_once(place / f"{wheel.name}.proof.json", (json.dumps(told, indent=1, ensure_ascii=False) + "\n").encode())
-    if not (released.is_file() and sha256_file(released) == sha256_file(wheel)):
+    beside = sidecars(wheel, released, told) if passed else {}
+    there = released.is_file() and sha256_file(released) == sha256_file(wheel)
+    if not there:
+        _remove(place, wheel.name)
+    write_at_once(place / f"{wheel.name}{PROOF}", (json.dumps(told, indent=1, ensure_ascii=False) + "\n").encode())
+    for suffix, data in beside.items():
+        if data is None:
+            (place / f"{wheel.name}{suffix}").unlink(missing_ok=True)
+        else:
+            write_at_once(place / f"{wheel.name}{suffix}", data)
+    if not there:
         write_at_once(released, wheel.read_bytes())
-    for stale in (other / wheel.name, other / f"{wheel.name}.proof.json"):
-        if not passed or stale.parent == failed:
-            stale.unlink(missing_ok=True)
+    if not passed or other == failed:
+        _remove(other, wheel.name)
     return released
+
+
+def _remove(folder: Path, name: str) -> None:
+    """Removes a wheel and then what lies beside it: what is about no wheel here says nothing."""
+    for path in (folder / name, *folder.glob(f"{escape(name)}.*")):
+        path.unlink(missing_ok=True)

@@ -131,8 +131,10 @@ def _unbuildable(planned: Plan, catalog: Catalog) -> InputError | None:
 
 def _release(planned: Plan, result: Result, store: Store, out: Path) -> tuple[Path, Proof]:
     """The released wheel, or the failed one, and its proof."""
-    from crosswheel.building.release import build_record, release
+    from crosswheel.building.record import build_record
+    from crosswheel.building.release import release
     from crosswheel.proving.prove import Proof
+    from crosswheel.publishing.sidecars import made_sidecars
 
     proof_path = result.artefacts[planned.proof.key].path / "proof.json"
     proof = Proof.read(proof_path)
@@ -141,7 +143,9 @@ def _release(planned: Plan, result: Result, store: Store, out: Path) -> tuple[Pa
     if planned.resolution.cpu.name != planned.resolution.target.cpu:
         folder = f"{folder}/{planned.resolution.cpu.name}"
     record = build_record(planned, store)
-    return release(made, proof_path, record, passed=proof.passed, out=out, folder=folder), proof
+    passed = proof.passed
+    released = release(made, proof_path, record, passed=passed, out=out, folder=folder, sidecars=made_sidecars)
+    return released, proof
 
 
 def _tell(

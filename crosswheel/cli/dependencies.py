@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crosswheel.building.dependencies import serve
-from crosswheel.building.release import build_record, release
+from crosswheel.building.record import build_record
+from crosswheel.building.release import release
 from crosswheel.building.shelf import Brought, TargetShelf
 from crosswheel.building.store import Store
 from crosswheel.building.wheelhouse import FOLDER, Wheelhouse, lay_out
@@ -16,6 +17,7 @@ from crosswheel.cli.asking import Asked
 from crosswheel.planning.plan import Plan
 from crosswheel.planning.steps import Step
 from crosswheel.proving.prove import RULES, Proof
+from crosswheel.publishing.sidecars import made_sidecars
 from crosswheel.spec.catalog import Catalog
 from crosswheel.spec.requirements import machine_of
 
@@ -72,7 +74,15 @@ def make_wheelhouse(
 def _release(item: Brought, store: Store, folder: Path) -> None:
     assert item.planned is not None and item.proof is not None, "what a recipe built has a plan and a proof"
     record = build_record(item.planned, store)
-    release(item.wheel, item.proof, record, passed=True, out=folder.parent, folder=folder.name)
+    release(
+        item.wheel,
+        item.proof,
+        record,
+        passed=True,
+        out=folder.parent,
+        folder=folder.name,
+        sidecars=made_sidecars,
+    )
 
 
 def show_wheelhouse(house: Wheelhouse) -> None:

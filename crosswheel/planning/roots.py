@@ -25,8 +25,14 @@ def root_step(
         packages=packages,
         snapshot=sysroot.snapshot,
         pinned=catalog.lock_text(lock),
+        vendors=_vendors(catalog),
     )
     return RootStep(name=f"assemble {purpose}", inputs={"lock": resolved})
+
+
+def _vendors(catalog: Catalog) -> dict[str, str]:
+    """Whose packages an archive has, by its name."""
+    return {name: archive.vendor for name, archive in catalog.archives.items() if archive.vendor}
 
 
 def parts_step(catalog: Catalog, part: Part, purpose: str) -> RootStep:
@@ -43,6 +49,7 @@ def parts_step(catalog: Catalog, part: Part, purpose: str) -> RootStep:
         snapshot=part.snapshot,
         pinned=catalog.lock_text(lock),
         dependencies=False,
+        vendors=_vendors(catalog),
     )
     return RootStep(name=f"extract {purpose}", inputs={"lock": resolved})
 

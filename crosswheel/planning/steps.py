@@ -105,7 +105,8 @@ class LockStep(Step):
     ``pinned`` is the text of a lock in the written data; then nothing is resolved, and the result is that text.
     ``architecture`` is Debian's name (``arm64``). ``snapshot`` is the time of the dated snapshot that serves where
     the machine has no mirror of the archive. ``lock`` is the name of the pinned lock, there or not: it is what
-    ``sysroot lock`` renews. Without ``dependencies``, nothing is taken but ``packages``.
+    ``sysroot lock`` renews. Without ``dependencies``, nothing is taken but ``packages``. ``vendors`` says whose
+    packages an archive has, for the record of a build.
 
     Inputs: a package with an archive in it, by the archive's name. It must be signed as every archive, unless it is
     one of ``vouched``, whose bytes somebody has named by their sha256.
@@ -121,6 +122,7 @@ class LockStep(Step):
     pinned: str | None = None
     dependencies: bool = True
     vouched: tuple[str, ...] = ()
+    vendors: Mapping[str, str] = field(default_factory=dict)
 
     def fields(self) -> dict[str, Json]:
         return {

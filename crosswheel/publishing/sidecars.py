@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from crosswheel.digest import sha256_bytes
+
+if TYPE_CHECKING:
+    from crosswheel.publishing.inputs import Record
 
 PROOF = ".proof.json"
 """The proof (:class:`crosswheel.proving.prove.Proof`), with the record of the build under ``build``."""
@@ -35,3 +41,40 @@ def sidecar(wheel: Path, suffix: str) -> Path:
 def sidecars_of(wheel: Path) -> Mapping[str, Path]:
     """The files that do lie beside a wheel, by their endings."""
     return {suffix: path for suffix in SUFFIXES if (path := sidecar(wheel, suffix)).is_file()}
+
+
+def made_sidecars(made: Path, released: Path, proof: Mapping[str, Any]) -> Mapping[str, bytes | None]:
+    """What is to lie beside ``released``, where the wheel ``made`` goes, besides its ``proof``, which has the record of
+    the build: bytes by ending, None for what must go. A bundle has these as well.
+
+    The SBOM that lies there is kept where the statement that lies there names it and is the very one that would be
+    written: then both were made of the same inputs. A signature stays with the statement that it is about.
+    """
+    from crosswheel.publishing.inputs import read_record
+    from crosswheel.publishing.provenance import statement
+
+    record = read_record(proof["build"])
+    name, sha256 = released.name, str(proof["sha256"])
+    old_sbom, old_statement = (_read(sidecar(released, suffix)) for suffix in (SBOM, STATEMENT))
+    if old_sbom is not None and old_statement is not None:
+        same = statement(name, sha256, record, sbom_sha256=sha256_bytes(old_sbom))
+        if same == old_statement:
+            return {SBOM: old_sbom, STATEMENT: old_statement}
+    new_sbom = _sbom(made, name, sha256, record)
+    new_statement = statement(name, sha256, record, sbom_sha256=sha256_bytes(new_sbom))
+    stale = {} if new_statement == old_statement else dict.fromkeys(SIGNATURES)
+    return {SBOM: new_sbom, STATEMENT: new_statement, **stale}
+
+
+def _sbom(made: Path, name: str, sha256: str, record: Record) -> bytes:
+    from crosswheel.proving.facts import read_metadata
+    from crosswheel.publishing.sbom import sbom
+
+    return sbom(name, sha256, record, read_metadata(made) if name.endswith(".whl") else None)
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None

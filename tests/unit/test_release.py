@@ -44,7 +44,9 @@ def made(tmp_path: Path) -> Path:
 
 
 def put(made: Path, out: Path, *, passed: bool) -> Path:
-    return release(made / WHEEL, made / "proof.json", BUILD, passed=passed, out=out, folder="rpi4")
+    return release(
+        made / WHEEL, made / "proof.json", BUILD, passed=passed, out=out, folder="rpi4", sidecars=lambda *_: {}
+    )
 
 
 def test_a_wheel_that_passed_lies_beside_its_proof(made: Path, tmp_path: Path) -> None:

@@ -1,0 +1,124 @@
+"""The record of a build: what a wheel was made of and with, as its proof has it under ``build``.
+
+Everything in it follows from the plan and from what the store holds of it: no time, no host path and no number of jobs,
+so that equal inputs give equal records.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from importlib.metadata import version
+from typing import Any
+
+from crosswheel.building.store import Store
+from crosswheel.digest import sha256_bytes
+from crosswheel.planning.arranging import MembersStep
+from crosswheel.planning.plan import Plan
+from crosswheel.planning.purposes import Purpose, purposes_of
+from crosswheel.planning.resolve import Resolution
+from crosswheel.planning.steps import FetchStep, ImageStep, LocalStep, LockStep, Step, TreeStep
+
+
+def build_record(plan: Plan, store: Store) -> dict[str, Any]:
+    """What a wheel was made of, for its proof: the request with nothing left out, inputs and patches by sha256, the
+    packages of every root by version and sha256 with the sha256 of the lock that names them, the steps by key.
+
+    ``plan`` is the key of the proof: it is the digest of all written data that this build reads.
+    """
+    chosen = plan.resolution
+    steps = plan.steps
+    purposes = purposes_of(plan)
+    locks = [step for step in steps if isinstance(step, LockStep)]
+    trees = [step for step in steps if isinstance(step, TreeStep)]
+    roots = {step.lock: _root(step, purposes[step.key], store) for step in locks}
+    return {
+        "recipe": chosen.recipe.name,
+        "version": chosen.release.version,
+        "output": chosen.output,
+        "backend": chosen.release.backend,
+        "bazel": chosen.bazel.version if chosen.bazel else None,
+        "features": sorted(chosen.features),
+        "crosswheel": version("crosswheel"),
+        "plan": plan.proof.key,
+        "request": _request(chosen),
+        "toolchain": {"name": chosen.toolchain.name, "packages": _packages(chosen, roots)},
+        "sources": {step.file: step.sha256 for step in steps if isinstance(step, FetchStep)},
+        "inputs": [entry for step in steps for entry in _input(step, purposes[step.key], trees)],
+        "patches": {patch.file: sha256_bytes(patch.text.encode()) for tree in trees for patch in tree.patches},
+        "roots": roots,
+        "steps": {step.name: step.key for step in steps},
+    }
+
+
+def _request(chosen: Resolution) -> dict[str, Any]:
+    """What was asked, as one would ask for it with every default said: whoever asks so gets this plan."""
+    known = {name for name, data in chosen.recipe.features.items() if data.default}
+    return {
+        "recipe": chosen.recipe.name,
+        "version": chosen.release.version,
+        "output": chosen.output,
+        "target": chosen.target.name,
+        "system": chosen.system.name,
+        "sysroot": chosen.sysroot.name,
+        "python": chosen.python,
+        "cpu": chosen.cpu.name,
+        "features": sorted([*chosen.features, *(f"no-{name}" for name in known - chosen.features)]),
+        "capabilities": list(chosen.cuda.capabilities) if chosen.cuda else [],
+        "bazel": chosen.bazel.version if chosen.bazel else None,
+        "builder_from": chosen.builder_from,
+        "apt_force": chosen.apt_force,
+    }
+
+
+def _packages(chosen: Resolution, roots: dict[str, Any]) -> dict[str, str]:
+    """The packages that the toolchain asks for, by version, as the builder's lock has them."""
+    toolchain = chosen.toolchain
+    named = {name.partition("=")[0] for name in (*toolchain.packages, *toolchain.cross[chosen.target.arch])}
+    builders = [root["packages"] or {} for root in roots.values() if root["purpose"] == Purpose.BUILDER.word]
+    return {name: text for packages in builders for name, text in sorted(packages.items()) if name in named}
+
+
+def _input(step: Step, purpose: Purpose, trees: list[TreeStep]) -> Iterator[dict[str, Any]]:
+    """A file or folder that came from outside, with the patches that its tree gets."""
+    told: dict[str, Any]
+    if isinstance(step, FetchStep | MembersStep):
+        # A place with a member has the file in something else, of another name and version.
+        places = [place.uri for place in step.places if place.member is None]
+        told = {"file": step.file, "sha256": step.sha256, "places": places}
+    elif isinstance(step, LocalStep):
+        # Its path is a fact of the machine on which it was given.
+        name = step.name.removeprefix("take ")
+        told = {"file": step.file or name, "sha256": step.sha256, "given": "folder" if step.folder else "file"}
+    elif isinstance(step, ImageStep):
+        told = {"file": step.image, "sha256": step.image.rpartition(":")[2], "given": "image"}
+    else:
+        return
+    patches = [patch.file for tree in trees if step in tree.inputs.values() for patch in tree.patches]
+    yield {**told, "purpose": purpose.word, **({"patches": list(dict.fromkeys(patches))} if patches else {})}
+
+
+def _root(step: LockStep, purpose: Purpose, store: Store) -> dict[str, Any]:
+    """The packages of a root; what is no longer in the store is said to be gone. ``files`` has, of each package, its
+    .deb's sha256, architecture, and whose it is."""
+    lock = store.path(step.key) / "out" / "lock.json"
+    if lock.is_file():
+        text = lock.read_bytes()
+    elif step.pinned is not None:
+        text = step.pinned.encode()  # the result of such a step is that text
+    else:
+        return {"purpose": purpose.word, "lock_sha256": None, "packages": None, "files": None}
+    packages = json.loads(text)["packages"]
+    return {
+        "purpose": purpose.word,
+        "lock_sha256": sha256_bytes(text),
+        "packages": {item["package"]: item["version"] for item in packages},
+        "files": {
+            item["package"]: {
+                "sha256": item["sha256"],
+                "architecture": item["architecture"],
+                "vendor": step.vendors.get(item["archive"]),
+            }
+            for item in packages
+        },
+    }
