@@ -14,10 +14,13 @@ from crosswheel.cli import project as _project
 from crosswheel.cli import recipes as _recipes
 from crosswheel.cli import upkeep as _upkeep
 from crosswheel.cli.arguments import teach_parser
+from crosswheel.cli.program import teach_data
+from crosswheel.cli.settings import CHECKOUT
 from crosswheel.cli.usage import teach_program
 
 teach_parser()
 teach_program()
+teach_data()
 
 ns = Collection(
     _build.build,
@@ -35,10 +38,9 @@ ns = Collection(
     _upkeep.toolchain,
     _headers.headers,
     _upkeep.patches,
-    _upkeep.status,
     _recipes.recipe,
     _doctor.doctor,
-    _project.test,
-    _project.lint,
-    _project.bench,
 )
+if CHECKOUT:  # what is for those who work on crosswheel
+    for _task in (_upkeep.status, _project.test, _project.lint, _project.bench):
+        ns.add_task(_task)

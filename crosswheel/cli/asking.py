@@ -12,12 +12,11 @@ from typing import Any
 from invoke.context import Context
 
 from crosswheel.cli.arguments import Task, task
-from crosswheel.cli.settings import DATA
+from crosswheel.cli.settings import the_catalog
 from crosswheel.digest import sha256_file, sha256_tree
 from crosswheel.errors import InputError
 from crosswheel.planning.resolve import AVX, Request
 from crosswheel.planning.sources import LocalSource
-from crosswheel.spec.catalog import Catalog
 
 DEFAULT_TARGET = "x86_64"
 
@@ -143,7 +142,7 @@ def local_sources(given: Iterable[str]) -> tuple[dict[str, LocalSource], dict[st
         name, value = _pair(text, "--source", "dm-tree=../dm-tree")
         value, named, wanted = value.partition(_NAMED)
         path = _existing(value, f"--source {text}")
-        if path.is_dir() and not named and name in Catalog(DATA).archives:
+        if path.is_dir() and not named and name in the_catalog().archives:
             mirrors[name] = str(path)
             continue
         sha256 = sha256_tree(path) if path.is_dir() else sha256_file(path)

@@ -14,7 +14,7 @@ from invoke.exceptions import Exit
 
 from crosswheel.cli.asking import Asked, package_task
 from crosswheel.cli.executing import execute_all
-from crosswheel.cli.settings import DATA, MIRROR_HELP, read_settings
+from crosswheel.cli.settings import MIRROR_HELP, read_settings, the_catalog
 from crosswheel.errors import InputError
 from crosswheel.planning.archives import refuse_unused
 from crosswheel.planning.cudnn import lacking
@@ -74,7 +74,7 @@ def build(
         keep_failed=keep_failed,
         apt_mirrors=asked.mirrors,
     )
-    catalog = Catalog(DATA)
+    catalog = the_catalog()
     planned = make_plan(catalog, asked)
     if error := _unbuildable(planned, catalog):
         raise error
@@ -187,7 +187,7 @@ def plan_task(_context: Context, asked: Asked, json: bool = False) -> None:
     """Show the steps of a build with their keys, inputs and what is in the store; build nothing."""
     from crosswheel.building.store import Store
 
-    catalog = Catalog(DATA)
+    catalog = the_catalog()
     planned = make_plan(catalog, asked)
     store = Store(read_settings().store)
     if json:

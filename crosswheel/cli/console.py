@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
+from crosswheel.cli.command import as_typed
 from crosswheel.cli.lines import duration, encodable, plain, plain_block
 from crosswheel.cli.progress import progress_of
 from crosswheel.errors import CrosswheelError
@@ -289,13 +290,14 @@ class Screen:
 def error_text(error: CrosswheelError) -> list[tuple[str, str]]:
     """Pieces of text with their styles: where and what, why indented, and what to do."""
     pieces = [("error: ", "bold red")]
+    why, hint = as_typed(error.why), as_typed(error.hint)
     if error.where:
         pieces.append((f"{plain(error.where)}: ", "bold"))
     pieces.append((f"{plain_block(error.what)}\n", ""))
-    if error.why:
-        pieces += [(f"    {line}\n" if line else "\n", "") for line in plain_block(error.why).split("\n")]
-    if error.hint:
-        pieces += [("→ ", "cyan"), (plain_block(error.hint).replace("\n", "\n  ") + "\n", "")]
+    if why:
+        pieces += [(f"    {line}\n" if line else "\n", "") for line in plain_block(why).split("\n")]
+    if hint:
+        pieces += [("→ ", "cyan"), (plain_block(hint).replace("\n", "\n  ") + "\n", "")]
     return pieces
 
 
@@ -305,7 +307,7 @@ def show_error(error: CrosswheelError, *, as_json: bool = False, stream: TextIO 
     if as_json:
         import json
 
-        described = {"where": error.where, "what": error.what, "why": error.why, "hint": error.hint}
+        described = {"where": error.where, "what": error.what, "why": as_typed(error.why), "hint": as_typed(error.hint)}
         print(json.dumps({"error": described, "exit_code": error.exit_code}, indent=2))
 
 
@@ -358,7 +360,7 @@ def proof_text(proof: Proof, wheel: Path, seconds: float | None, *, width: int |
     took = "" if seconds is None else f"  ({duration(seconds)})"
     mark = ("✓", "green") if proof.passed else ("✗", "bold red")
     pieces = [mark, (f" {plain(str(wheel))}{took}\n", "bold")]
-    lines = [part for line in proof_lines(proof)[1:] for part in _wrapped(plain(line), width)]
+    lines = [part for line in proof_lines(proof)[1:] for part in _wrapped(plain(as_typed(line)), width)]
     for line in lines:
         word = next((word for word in _VERDICTS if line.startswith(f"  {word} ")), "")
         pieces += [("  ", ""), (word, _VERDICTS.get(word, "")), (f"{line[2 + len(word) :]}\n", "")]

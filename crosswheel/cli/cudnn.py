@@ -7,6 +7,7 @@ from pathlib import Path
 from invoke.context import Context
 
 from crosswheel.cli.arguments import task
+from crosswheel.cli.command import as_typed
 from crosswheel.errors import InputError
 
 
@@ -28,4 +29,4 @@ def cudnn(_context: Context, action: str, from_: str | None = None, to: str | No
         raise InputError("`cudnn fetch` needs a board and a folder", hint=example)
     copied = copy_cudnn(from_, Path(to).expanduser().absolute(), print)
     print(f"cuDNN {copied.version or 'of an unknown version'} in {copied.folder}; {copied.record.name} says what came")
-    print(f"→ ./x build PACKAGE --target TARGET --cuda --source cudnn={copied.folder}#sha256={copied.sha256}")
+    print(as_typed(f"→ ./x build PACKAGE --target TARGET --cuda --source cudnn={copied.folder}#sha256={copied.sha256}"))

@@ -11,6 +11,7 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 
 from crosswheel.cli.arguments import task
+from crosswheel.cli.command import as_typed
 from crosswheel.cli.settings import read_settings
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def _show(title: str, findings: Collection[Finding], lacking: Collection[Finding
     if not lacking:
         print("Nothing is missing: this machine can build.")
     elif fixable:
-        print("→ ./x doctor --fix installs and starts it.")
+        print(as_typed("→ ./x doctor --fix installs and starts it."))
 
 
 def prepare_for_build(settings: Settings, kinds: Collection[str] = EVERYTHING) -> None:

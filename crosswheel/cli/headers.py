@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from invoke.context import Context
 
 from crosswheel.cli.arguments import task
-from crosswheel.cli.settings import DATA, MIRROR_HELP, read_settings
+from crosswheel.cli.settings import MIRROR_HELP, read_settings, the_catalog
 from crosswheel.errors import InputError
 from crosswheel.planning.headers import headers_step
 from crosswheel.planning.steps import RunStep
@@ -61,7 +61,7 @@ def headers(
     json: bool = False,
 ) -> None:
     """Make a Python's headers for a target of CPython's own source: `./x headers 3.9 --target nanopi-m4 --out DIR`."""
-    catalog, folder = Catalog(DATA), Path(out)
+    catalog, folder = the_catalog(), Path(out)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError("this folder is not empty", where=f"--out {out}", hint="name a new one")
     asked = headers_for(catalog, python, target, source)

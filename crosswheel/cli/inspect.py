@@ -12,9 +12,8 @@ from invoke.exceptions import Exit
 
 from crosswheel.cli.arguments import task
 from crosswheel.cli.asking import PACKAGE_HELP, local_sources
-from crosswheel.cli.settings import DATA, MIRROR_HELP, read_settings
+from crosswheel.cli.settings import DATA, MIRROR_HELP, read_settings, the_catalog
 from crosswheel.errors import InputError
-from crosswheel.spec.catalog import Catalog
 
 if TYPE_CHECKING:
     from crosswheel.building.store import Store
@@ -26,7 +25,7 @@ def list_task(_context: Context, recipe: str | None = None, json: bool = False) 
     """Show recipes with their versions, targets and sysroots; or the releases of one RECIPE."""
     from crosswheel.cli.listing import Listing
 
-    listing = Listing(Catalog(DATA), DATA / "docs" / "proofs")
+    listing = Listing(the_catalog(), DATA / "docs" / "proofs")
     if json:
         found = listing.everything() if recipe is None else listing.recipe(listing.catalog.recipe(recipe))
         print(jsonlib.dumps(found, indent=2))
@@ -84,7 +83,7 @@ def check(_context: Context, json: bool = False) -> None:
     """Validate all written data: unknown keys, dangling references, missing or unlisted patches, missing hashes."""
     from crosswheel.spec.lint import lint
 
-    catalog = Catalog(DATA)
+    catalog = the_catalog()
     problems = lint(catalog)
     if json:
         print(jsonlib.dumps([{"where": p.where, "what": p.what} for p in problems], indent=2))

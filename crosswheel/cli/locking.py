@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from crosswheel.building.job import Settings
+from crosswheel.cli.settings import to_write
 from crosswheel.errors import CrosswheelError, InputError
 from crosswheel.planning.plan import plan
 from crosswheel.planning.resolve import Request, resolve
@@ -56,7 +57,7 @@ def _renew(catalog: Catalog, settings: Settings, step: LockStep) -> None:
     from crosswheel.building.debian.apt import run_lock
     from crosswheel.building.job import Job
 
-    path = catalog.lock_path(step.lock)
+    path = to_write(catalog, "sysroots", "locks", f"{step.lock}.json")
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="crosswheel-lock-") as folder:
         out, work = Path(folder, "out"), Path(folder, "work")
@@ -75,4 +76,4 @@ def _renew(catalog: Catalog, settings: Settings, step: LockStep) -> None:
     partial = path.with_name(f".{path.name}")
     partial.write_text(text, encoding="utf-8")
     partial.replace(path)
-    print(f"wrote {path.relative_to(catalog.root)}")
+    print(f"wrote {catalog.layers.shown(path)}")

@@ -10,12 +10,12 @@ from invoke.context import Context
 
 from crosswheel.cli.asking import Asked, package_task
 from crosswheel.cli.build import make_plan
+from crosswheel.cli.command import as_typed
 from crosswheel.cli.executing import execute_all
-from crosswheel.cli.settings import DATA, read_settings
+from crosswheel.cli.settings import read_settings, the_catalog
 from crosswheel.errors import InputError
 from crosswheel.planning.roots import debugger_step
 from crosswheel.planning.steps import LocalStep, Step
-from crosswheel.spec.catalog import Catalog
 
 if TYPE_CHECKING:
     from crosswheel.building.artefacts import Artefact
@@ -36,7 +36,7 @@ def mirror(_context: Context, asked: Sequence[Asked], to: str | None = None) -> 
             "`mirror` wants to know which folder to fill", hint="./x mirror dm-tree --target rpi4 --to DIR"
         )
     settings = read_settings(apt_mirrors={name: path for each in asked for name, path in each.mirrors.items()})
-    catalog = Catalog(DATA)
+    catalog = the_catalog()
     store = Store(settings.store)
     plans: dict[str, Sequence[Step]] = {}
     for each in asked:
@@ -60,7 +60,8 @@ def mirror(_context: Context, asked: Sequence[Asked], to: str | None = None) -> 
 
 def given_paths(steps: Sequence[Step]) -> list[str]:
     """The files and folders that the user gave. A recipe's own folder is none of them: it comes with the recipe."""
-    return sorted({s.path for s in steps if isinstance(s, LocalStep) and not Path(s.path).is_relative_to(DATA)})
+    given = {step.path for step in steps if isinstance(step, LocalStep)}
+    return sorted(path for path in given if not any(map(Path(path).is_relative_to, the_catalog().layers.folders)))
 
 
 def _tell(folder: Path, filled: Filled, steps: Sequence[Step]) -> None:
@@ -72,4 +73,4 @@ def _tell(folder: Path, filled: Filled, steps: Sequence[Step]) -> None:
         f"{folder}: {filled.added} files added ({filled.added_bytes / 1e6:.1f} MB), "
         f"{filled.verified} were there and are right ({filled.verified_bytes / 1e6:.1f} MB)"
     )
-    print(f"→ ./x build PACKAGE --mirror {folder} --offline")
+    print(as_typed(f"→ ./x build PACKAGE --mirror {folder} --offline"))

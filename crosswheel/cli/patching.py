@@ -12,6 +12,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from crosswheel.building.job import Settings
+from crosswheel.cli.settings import to_write
 from crosswheel.errors import InputError
 from crosswheel.planning.sources import fetch_step
 from crosswheel.planning.steps import TreeStep
@@ -103,7 +104,7 @@ def _check_recipe(
     def tree(wanted: str, external: str | None) -> Path:
         return given.get(external or name) or _fetched_tree(catalog, settings, releases[wanted], external)
 
-    return _told(name, check_series(tree, series, catalog.root / "patches" / name, served))
+    return _told(name, check_series(tree, series, catalog.layers.under("patches", name), served))
 
 
 def _fetched_tree(catalog: Catalog, settings: Settings, release: Release, external: str | None) -> Path:
@@ -151,7 +152,7 @@ def _check_given(catalog: Catalog, name: str, given: Given, record: bool) -> boo
         print(f"{verdict.file} on {verdict.version}: {verdict.state}\n{verdict.why}\n")
     passed = tuple(result.checked for result, _ in results if result.good)
     if record and passed:
-        print(f"wrote {write_checked(catalog.root / 'patches' / name, passed).relative_to(catalog.root)}")
+        print(f"wrote {catalog.layers.shown(write_checked(to_write(catalog, 'patches', name), passed))}")
     return not failures
 
 
@@ -176,7 +177,7 @@ def _check_version(catalog: Catalog, name: str, version: str, path: str) -> tupl
     from crosswheel.spec.conditions import selections
     from crosswheel.spec.patches import Series
 
-    series, folder = catalog.series(name), catalog.root / "patches" / name
+    series, folder = catalog.series(name), catalog.layers.under("patches", name)
     patches = due(series, version)
     if not patches:
         raise InputError(f"no patch of {name} serves {version}", where=f"--source {version}={path}")
@@ -226,10 +227,11 @@ def refresh_patch(catalog: Catalog, recipe: str, patch: str, pristine: Path, edi
     for option, folder in (("--pristine", pristine), ("--edited", edited)):
         if not folder.is_dir():
             raise InputError("this folder does not exist", where=f"{option} {folder}")
-    path = catalog.root / "patches" / name / patch
-    text = refresh(path, pristine, edited)
+    path = to_write(catalog, "patches", name, patch)
+    text = refresh(catalog.layers.file("patches", name, patch), pristine, edited)
+    path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{patch}.", delete=False, encoding="utf-8") as out:
         out.write(text)
     Path(out.name).chmod(0o644)
     Path(out.name).replace(path)
-    print(f"wrote {path.relative_to(catalog.root)}")
+    print(f"wrote {catalog.layers.shown(path)}")

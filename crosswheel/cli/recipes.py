@@ -10,7 +10,7 @@ from invoke.context import Context
 
 from crosswheel.building.sources.workspace import Workspace, read_workspace, version_of
 from crosswheel.cli.arguments import task
-from crosswheel.cli.settings import DATA
+from crosswheel.cli.settings import the_catalog, to_write
 from crosswheel.errors import InputError
 from crosswheel.spec.catalog import Catalog
 from crosswheel.spec.sources import External
@@ -42,7 +42,7 @@ def recipe(
             f"`recipe` has no action {action!r}",
             hint="./x recipe externals tensorflow --version 1.5.0 --source DIR",
         )
-    write_externals(Catalog(DATA), recipe, version, Path(source), origin, further_trees(with_))
+    write_externals(the_catalog(), recipe, version, Path(source), origin, further_trees(with_))
 
 
 def further_trees(words: Sequence[str]) -> dict[str, Path]:
@@ -87,7 +87,7 @@ def write_externals(
         )
     if not found.externals:
         raise InputError("the build files of this tree pin nothing that is downloaded", where=f"--source {tree}")
-    path = catalog.root / "recipes" / name / "externals" / f"{version}.toml"
+    path = to_write(catalog, "recipes", name, "externals", f"{version}.toml")
     text = externals_text(name, version, found, origin)
     old = path.read_text(encoding="utf-8") if path.is_file() else None
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -95,7 +95,7 @@ def write_externals(
         partial = path.with_name(f".{path.name}")
         partial.write_text(text, encoding="utf-8")
         partial.replace(path)
-    _tell(found, path.relative_to(catalog.root).as_posix(), said, changed=text != old)
+    _tell(found, catalog.layers.shown(path), said, changed=text != old)
 
 
 def _loaded(found: Workspace) -> list[str]:

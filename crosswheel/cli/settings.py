@@ -15,12 +15,24 @@ from typing import Literal
 from pydantic import Field
 
 from crosswheel.building.job import Settings
+from crosswheel.cli.remote_settings import RemoteSettings, remote_of
 from crosswheel.errors import InputError
 from crosswheel.spec.base import Model
+from crosswheel.spec.catalog import Catalog
+from crosswheel.spec.layers import own_folder
 from crosswheel.spec.toml import load
 
-DATA = Path(__file__).resolve().parents[2]
-"""The checkout, which holds ``recipes/``, ``toolchains/``, ``sysroots/`` and ``patches/``."""
+_PACKAGE = Path(__file__).resolve().parents[1]
+_INSTALLED = _PACKAGE / "_data"
+
+CHECKOUT = not _INSTALLED.is_dir()
+"""Whether this is a checkout; else crosswheel was installed from a wheel, which brings its data in the package."""
+
+DATA = _PACKAGE.parent if CHECKOUT else _INSTALLED
+"""What holds the shipped ``recipes/``, ``toolchains/``, ``sysroots/`` and ``patches/``: the checkout, or a folder of
+the package."""
+
+_OWN_DATA = "CROSSWHEEL_DATA"
 
 
 MIRROR_HELP = {
@@ -34,11 +46,13 @@ class UserSettings(Model):
     """What ``settings.toml`` may say. ``memory`` is in GiB, ``apt_mirrors`` maps ``debian`` and the like to URLs."""
 
     store: Path | None = None
+    data: Path | None = None
     mirror: str | None = None
     apt_mirrors: dict[str, str] = Field(default_factory=dict)
     jobs: int | None = Field(default=None, gt=0)
     memory: float | None = Field(default=None, gt=0)
     sandbox: Literal["docker", "host"] = "docker"
+    remote: RemoteSettings = Field(default_factory=RemoteSettings)
 
 
 def read_settings(
@@ -73,7 +87,32 @@ def read_settings(
         memory=int(gib * 1024),
         sandbox="host" if chosen == "host" else "docker",
         keep_failed=keep_failed,
+        remote=remote_of(user.remote, env),
     )
+
+
+def use_data(folder: str) -> None:
+    """Takes ``--data DIR`` for this process, and for those that it starts."""
+    os.environ[_OWN_DATA] = str(Path(folder).expanduser().absolute())
+
+
+def the_catalog() -> Catalog:
+    """The shipped data, with the user's own over it: ``--data DIR``, else ``CROSSWHEEL_DATA``, else the settings
+    file's ``data``. ``InputError`` for a folder that holds none."""
+    given = os.environ.get(_OWN_DATA) or _user_settings(os.environ).data
+    return Catalog(DATA, own_folder(Path(given).expanduser()) if given else None)
+
+
+def to_write(catalog: Catalog, *parts: str) -> Path:
+    """Where a command writes a file of data: in the user's folder, else in the checkout. ``InputError`` where there is
+    neither, but an installed package alone."""
+    if catalog.own == DATA and not CHECKOUT:
+        raise InputError(
+            f"{'/'.join(parts)} would be written into the installed package",
+            why="an update of the package would remove it",
+            hint="name a folder of your own with --data DIR, or set CROSSWHEEL_DATA",
+        )
+    return catalog.own.joinpath(*parts)
 
 
 def _user_settings(env: Mapping[str, str]) -> UserSettings:

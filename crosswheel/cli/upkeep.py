@@ -12,7 +12,7 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 
 from crosswheel.cli.arguments import task
-from crosswheel.cli.settings import DATA, read_settings
+from crosswheel.cli.settings import DATA, read_settings, the_catalog
 from crosswheel.errors import InputError
 from crosswheel.spec.catalog import Catalog
 
@@ -79,7 +79,7 @@ def sysroot(_context: Context, action: str, name: str | None = None, target: str
 
     if action != "lock":
         raise InputError(f"`sysroot` has no action {action!r}", hint="./x sysroot lock --target rpi4")
-    renew_locks(Catalog(DATA), read_settings(), name, target)
+    renew_locks(the_catalog(), read_settings(), name, target)
 
 
 @task(
@@ -104,7 +104,7 @@ def toolchain(
 
     if action != "render":
         raise InputError(f"`toolchain` has no action {action!r}", hint="./x toolchain render --target rpi4 --out DIR")
-    written = render_toolchain(Catalog(DATA), target, Path(out), python, sysroot)
+    written = render_toolchain(the_catalog(), target, Path(out), python, sysroot)
     print(f"{written} files in {out}; the compilers' wrappers are in {out}/bin")
 
 
@@ -136,7 +136,7 @@ def patches(
     """Say which patches apply to which release (`check`), or rewrite one from an edited tree (`refresh`)."""
     from crosswheel.cli.patching import check_patches, refresh_patch
 
-    catalog = Catalog(DATA)
+    catalog = the_catalog()
     if action == "check":
         if not check_patches(catalog, read_settings(), recipe, version, source, record):
             raise Exit(code=2)

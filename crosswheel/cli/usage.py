@@ -20,6 +20,7 @@ from invoke.parser.context import ParserContext
 from invoke.program import Program
 
 from crosswheel.cli.arguments import RestArgument
+from crosswheel.cli.command import COMMAND, as_typed
 from crosswheel.errors import InputError
 
 _UNKNOWN = re.compile(r"^No idea what ['\"](?P<word>.*)['\"] is!$", re.DOTALL)
@@ -57,7 +58,7 @@ def _in_words(make: Callable[..., list[tuple[str, str | None]]]) -> Callable[...
     """The list of tasks with their names as they are written."""
 
     def in_words(*args: Any, **kwargs: Any) -> list[tuple[str, str | None]]:
-        return [(name.replace(".", " "), text) for name, text in make(*args, **kwargs)]
+        return [(name.replace(".", " "), text and as_typed(text)) for name, text in make(*args, **kwargs)]
 
     return in_words
 
@@ -119,14 +120,14 @@ def _print_task_help(program: Program, name: str) -> None:
     arguments = list(dict.fromkeys(context.args.values()))
     words = [argument for argument in arguments if argument.positional or isinstance(argument, RestArgument)]
     options = [argument for argument in arguments if argument not in words]
-    usage = ["./x", name.replace(".", " "), *map(_shown_word, words), *(["[options]"] if options else [])]
+    usage = [COMMAND, name.replace(".", " "), *map(_shown_word, words), *(["[options]"] if options else [])]
     print(f"Usage: {' '.join(usage)}\n")
-    print(f"{inspect.getdoc(program.collection[name]) or ''}\n")
+    print(f"{as_typed(inspect.getdoc(program.collection[name]) or '')}\n")
     if words:
-        program.print_columns([(_word(argument), argument.help) for argument in words])
+        program.print_columns([(_word(argument), as_typed(argument.help or "")) for argument in words])
     if options:
         print("Options:")
-        program.print_columns([(_option(argument), argument.help) for argument in options])
+        program.print_columns([(_option(argument), as_typed(argument.help or "")) for argument in options])
 
 
 def _word(argument: Argument) -> str:

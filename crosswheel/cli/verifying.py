@@ -18,7 +18,7 @@ from packaging.version import Version
 
 from crosswheel.cli.asking import DEFAULT_TARGET
 from crosswheel.cli.executing import execute_all
-from crosswheel.cli.settings import DATA
+from crosswheel.cli.settings import the_catalog
 from crosswheel.digest import sha256_file
 from crosswheel.errors import InputError
 from crosswheel.planning.archives import refuse_unused
@@ -59,7 +59,7 @@ def verify_all(asked: Verification, settings: Settings, *, as_json: bool) -> boo
     """Judges every wheel and shows the proofs; whether all passed. Bad input is told before the first is judged."""
     from crosswheel.building.store import Store
 
-    catalog = Catalog(DATA)
+    catalog = the_catalog()
     store = Store(settings.store)
     sarif = sarif_file(asked.sarif, asked.wheels) if asked.sarif else None
     steps = proofs_of(asked, catalog)

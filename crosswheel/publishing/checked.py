@@ -17,7 +17,7 @@ _KINDS = {"archive": "upstream's archive, sha256", "commit": "upstream's commit"
 def checked_lines(catalog: Catalog) -> Iterator[str]:
     """A table for every recipe that keeps a ``checked.toml``, and the releases whose bytes were not tried."""
     for name in catalog.recipe_names:
-        folder = catalog.root / "patches" / name
+        folder = catalog.layers.under("patches", name)
         kept = read_checked(folder)
         if not kept:
             continue

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from packaging.version import InvalidVersion, Version
 
@@ -16,19 +16,23 @@ from crosswheel.errors import DataError, InputError
 from crosswheel.spec.base import Arch, Model
 from crosswheel.spec.cuda import Cudnn, Toolkit
 from crosswheel.spec.isa import InstructionSet, InstructionSets
-from crosswheel.spec.patches import Series
+from crosswheel.spec.layers import Layers
+from crosswheel.spec.patches import Patch, Series
 from crosswheel.spec.pythons import CPython, Pythons, answers_in
+from crosswheel.spec.reading import Reader, read_text, tables
 from crosswheel.spec.recipes import Recipe
 from crosswheel.spec.releases import Release
 from crosswheel.spec.sources import External, Externals, Place, Replacement, Replacements
 from crosswheel.spec.sysroots import Archive, Sysroot
 from crosswheel.spec.targets import BazelTool, Cpu, Emulator, Target, Toolchain
-from crosswheel.spec.toml import load, read_toml, validate
 
 M = TypeVar("M", bound=Model)
 
 _NO_RELEASES = ("recipe", "replacements")
 """The files of a recipe's folder that are no release."""
+
+_NO_TOOLCHAINS = ("bazel", "ci", "cpus", "emulator", "isa")
+"""The files of ``toolchains`` that are no toolchain."""
 
 _NO_SYSROOTS = ("archives", "pythons")
 """The files of ``sysroots`` that are no sysroot."""
@@ -51,27 +55,29 @@ class OwnTree:
 
 
 class Catalog:
-    """Recipes, targets, toolchains, sysroots, patches and templates below ``root``."""
+    """Recipes, targets, toolchains, sysroots, patches and templates below ``root``, with those of the user's folder
+    ``over`` it, if there is one: a file there stands in the place of the shipped one of the same path, but tables of
+    tools, cpus and archives, and the patches of a series, are joined. ``own`` is the folder that commands write to."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, over: Path | None = None) -> None:
         self.root = root
-        self.templates = root / "toolchains" / "templates"
-        self._read: dict[Path, Model] = {}
-        self._eras: dict[Path, dict[str, Any]] = {}
+        self.own = over or root
+        self.layers = Layers((over, root) if over else (root,))
+        self._reader = Reader()
 
     # --- recipes
 
     @cached_property
     def recipe_names(self) -> tuple[str, ...]:
-        return tuple(sorted(path.parent.name for path in (self.root / "recipes").glob("*/recipe.toml")))
+        return tuple(path.parent.name for path in self.layers.glob("recipes", "*/recipe.toml"))
 
     @cached_property
     def _aliases(self) -> dict[str, str]:
         return {alias: name for name in self.recipe_names for alias in self._recipe(name).aliases}
 
     def _recipe(self, name: str) -> Recipe:
-        path = self.root / "recipes" / name / "recipe.toml"
-        recipe = self._load(Recipe, path)
+        path = self.layers.file("recipes", name, "recipe.toml")
+        recipe = self._reader.model(Recipe, path)
         if recipe.name != name:
             raise DataError(f"`name` is {recipe.name!r}, but the folder is called {name!r}", where=str(path))
         return recipe
@@ -87,15 +93,15 @@ class Catalog:
 
     def release(self, recipe: str, version: str) -> Release:
         """One release of a recipe, by the name of its file."""
-        path = self.root / "recipes" / recipe / f"{version}.toml"
-        release = self._load_release(path)
+        path = self.layers.file("recipes", recipe, f"{version}.toml")
+        release = self._reader.release(path, lambda era: self.layers.file("recipes", recipe, "eras", f"{era}.toml"))
         if release.version != version:
             raise DataError(f"`version` is {release.version!r}, but the file is called {path.name!r}", where=str(path))
         return release
 
     def versions(self, recipe: str) -> tuple[str, ...]:
         """The versions of a recipe's releases by the names of their files, newest first."""
-        names = {path.stem for path in (self.root / "recipes" / recipe).glob("*.toml")} - {*_NO_RELEASES}
+        names = {path.stem for path in self.layers.glob(f"recipes/{recipe}", "*.toml")} - {*_NO_RELEASES}
         return tuple(sorted(names, key=lambda name: (_ordered(name), name), reverse=True))
 
     def releases(self, recipe: str) -> tuple[Release, ...]:
@@ -108,31 +114,33 @@ class Catalog:
         """What a release's own build files download for a target of an architecture with ``features`` on, as
         ``externals/<version>.toml`` has it from upstream's tree, with the recipe's replacements in their places;
         without those that the release itself brings as folders."""
-        folder = self.root / "recipes" / recipe
-        path = folder / "externals" / f"{release.version}.toml"
+        path = self._externals(recipe, release)
         if not path.is_file():
             return ()
         own = {item.name for item in release.externals}
-        other = folder / "replacements.toml"
-        found = self._load(Replacements, other) if other.is_file() else Replacements()
+        other = self.layers.file("recipes", recipe, "replacements.toml")
+        found = self._reader.model(Replacements, other) if other.is_file() else Replacements()
         fitting = [item for item in found.replacements if item.serves(release.version, arch)]
         fitting = [item for item in fitting if not set(features).intersection(item.without)]
         fitting.sort(key=lambda item: item.arch is None)  # one for the architecture alone wins
         further = {item.sha256: item.places for item in found.places}
-        found_here = self._load(Externals, path).externals
+        found_here = self._reader.model(Externals, path).externals
         return tuple(_further(_replaced(item, fitting), further) for item in found_here if item.name not in own)
 
     def loaded_externals(self, recipe: str, release: Release) -> frozenset[str]:
         """The externals that a release's own build files load from, so that no build does without them."""
-        path = self.root / "recipes" / recipe / "externals" / f"{release.version}.toml"
-        return frozenset(self._load(Externals, path).loaded) if path.is_file() else frozenset()
+        path = self._externals(recipe, release)
+        return frozenset(self._reader.model(Externals, path).loaded) if path.is_file() else frozenset()
 
     def knows_externals(self, recipe: str, release: Release) -> bool:
         """Whether it is known what the release's own build files download: always, where a package's ``setup.py``
         calls Bazel or none is called; else if ``externals/<version>.toml`` is there."""
         if release.bazel is None or not release.bazel.outputs:
             return True
-        return (self.root / "recipes" / recipe / "externals" / f"{release.version}.toml").is_file()
+        return self._externals(recipe, release).is_file()
+
+    def _externals(self, recipe: str, release: Release) -> Path:
+        return self.layers.file("recipes", recipe, "externals", f"{release.version}.toml")
 
     def check_script(self, recipe: Recipe) -> str:
         """The text of the script that runs on the emulated target; empty for a recipe without a wheel."""
@@ -140,36 +148,34 @@ class Catalog:
 
     def own_source(self, recipe: str, folder: str) -> OwnTree:
         """A source that is kept beside a recipe. ``DataError`` where the folder is not there."""
-        path = self.root / "recipes" / recipe / folder
+        path = self.layers.file("recipes", recipe, folder)
         if not path.is_dir():
             raise DataError(f"`folder` says {folder!r}, and there is no such folder", where=str(path.parent))
         return OwnTree(path=path, sha256=sha256_tree(path))
 
     def recipe_file(self, recipe: Recipe, file: str) -> str:
         """The text of a file beside ``recipe.toml``."""
-        return self._text(self.root / "recipes" / recipe.name / file)
+        return read_text(self.layers.file("recipes", recipe.name, file))
 
     # --- targets and toolchains
 
     @cached_property
     def target_names(self) -> tuple[str, ...]:
-        return _stems(self.root / "toolchains" / "targets")
+        return self._stems("toolchains/targets")
 
     def target(self, name: str) -> Target:
-        return self._named(Target, "target", name, self.root / "toolchains" / "targets", self.target_names)
+        return self._named(Target, "target", name, "toolchains/targets", self.target_names)
 
     @cached_property
     def toolchain_names(self) -> tuple[str, ...]:
-        return tuple(
-            name for name in _stems(self.root / "toolchains") if name not in ("cpus", "bazel", "emulator", "isa")
-        )
+        return tuple(name for name in self._stems("toolchains") if name not in _NO_TOOLCHAINS)
 
     def toolchain(self, name: str) -> Toolchain:
-        return self._named(Toolchain, "toolchain", name, self.root / "toolchains", self.toolchain_names)
+        return self._named(Toolchain, "toolchain", name, "toolchains", self.toolchain_names)
 
     @cached_property
     def cpus(self) -> dict[str, Cpu]:
-        return {cpu.name: cpu for cpu in self._tables(Cpu, "cpu", self.root / "toolchains" / "cpus.toml")}
+        return tables(Cpu, "cpu", lambda cpu: cpu.name, self._lists("toolchains", "cpus.toml"))
 
     def cpu(self, name: str) -> Cpu:
         if name not in self.cpus:
@@ -179,7 +185,7 @@ class Catalog:
     def instruction_set(self, target: Target, cpu: Cpu, recipe: Recipe | None = None) -> InstructionSet:
         """What a processor of a target has, which instructions do no harm, and which functions of a recipe are
         chosen at run time."""
-        told = self._load(InstructionSets, self.root / "toolchains" / "isa.toml")
+        told = self._reader.model(InstructionSets, self.layers.file("toolchains", "isa.toml"))
         chain = self._stands_above(cpu)
         features = {*target.extensions, *(feature for each in chain for feature in each.features)}
         usual = {feature for each in chain for feature in each.usual}
@@ -198,56 +204,56 @@ class Catalog:
             below = self.cpu(chain[-1].above)
             if below in chain:
                 names = " above ".join(each.name for each in (*chain, below))
-                raise DataError(f"no cpu stands above itself: {names}", where=str(self.root / "toolchains/cpus.toml"))
+                where = self.layers.file("toolchains", "cpus.toml")
+                raise DataError(f"no cpu stands above itself: {names}", where=str(where))
             chain.append(below)
         return chain
 
     @cached_property
     def bazels(self) -> dict[str, BazelTool]:
-        return {tool.version: tool for tool in self._tables(BazelTool, "bazel", self.root / "toolchains/bazel.toml")}
+        return tables(BazelTool, "bazel", lambda tool: tool.version, self._lists("toolchains", "bazel.toml"))
 
     @cached_property
     def emulator(self) -> Emulator:
-        return self._load(Emulator, self.root / "toolchains" / "emulator.toml")
+        return self._reader.model(Emulator, self.layers.file("toolchains", "emulator.toml"))
 
     # --- CUDA
 
     @cached_property
     def cuda_versions(self) -> tuple[str, ...]:
         """The versions of CUDA, newest first."""
-        return tuple(sorted(_stems(self.root / "toolchains" / "cuda"), key=_ordered, reverse=True))
+        return tuple(sorted(self._stems("toolchains/cuda"), key=_ordered, reverse=True))
 
     def cuda(self, version: str) -> Toolkit:
         """A CUDA toolkit, by the name of its file."""
-        folder = self.root / "toolchains" / "cuda"
-        return self._named(Toolkit, "CUDA toolkit", version, folder, self.cuda_versions)
+        return self._named(Toolkit, "CUDA toolkit", version, "toolchains/cuda", self.cuda_versions)
 
     @cached_property
     def cudnn_versions(self) -> tuple[str, ...]:
         """The versions of cuDNN, newest first."""
-        return tuple(sorted(_stems(self.root / "toolchains" / "cudnn"), key=_ordered, reverse=True))
+        return tuple(sorted(self._stems("toolchains/cudnn"), key=_ordered, reverse=True))
 
     def cudnn(self, version: str) -> Cudnn:
         """A version of cuDNN, by the name of its file."""
-        return self._named(Cudnn, "cuDNN", version, self.root / "toolchains" / "cudnn", self.cudnn_versions)
+        return self._named(Cudnn, "cuDNN", version, "toolchains/cudnn", self.cudnn_versions)
 
     # --- sysroots
 
     @cached_property
     def sysroot_names(self) -> tuple[str, ...]:
-        return tuple(name for name in _stems(self.root / "sysroots") if name not in _NO_SYSROOTS)
+        return tuple(name for name in self._stems("sysroots") if name not in _NO_SYSROOTS)
 
     def sysroot(self, name: str) -> Sysroot:
-        return self._named(Sysroot, "sysroot", name, self.root / "sysroots", self.sysroot_names)
+        return self._named(Sysroot, "sysroot", name, "sysroots", self.sysroot_names)
 
     @cached_property
     def archives(self) -> dict[str, Archive]:
-        return {item.name: item for item in self._tables(Archive, "archive", self.root / "sysroots/archives.toml")}
+        return tables(Archive, "archive", lambda item: item.name, self._lists("sysroots", "archives.toml"))
 
     @property
     def pythons(self) -> Pythons:
         """CPython's own sources, and what its configure is to be told."""
-        return self._load(Pythons, self.root / "sysroots" / "pythons.toml")
+        return self._reader.model(Pythons, self.layers.file("sysroots", "pythons.toml"))
 
     def cpython(self, wanted: str) -> CPython:
         """A CPython by its version, or by its series (``3.9``)."""
@@ -259,110 +265,78 @@ class Catalog:
 
     def site_answers(self, file: str) -> dict[str, str]:
         """The answers of a file of ``sysroots/config.site``."""
-        path = self.root / "sysroots" / "config.site" / file
+        path = self.layers.file("sysroots", "config.site", file)
         if not path.is_file():
             raise DataError("this file does not exist", where=str(path), hint="sysroots/pythons.toml names it")
         try:
-            return answers_in(self._text(path))
+            return answers_in(read_text(path))
         except ValueError as error:
             raise DataError("configure would not read this as it is meant", where=str(path), why=str(error)) from error
 
     def lock_path(self, lock: str) -> Path:
         """Where a pinned lock lies: ``sysroots/locks/<name>.json``."""
-        return self.root / "sysroots" / "locks" / f"{lock}.json"
+        return self.layers.file("sysroots", "locks", f"{lock}.json")
 
     def lock_text(self, lock: str) -> str | None:
         """The text of a pinned lock; None where there is none, so that packages are resolved afresh."""
         path = self.lock_path(lock)
-        return self._text(path) if path.is_file() else None
+        return read_text(path) if path.is_file() else None
 
     # --- patches and templates
 
     def series(self, recipe: str) -> Series:
-        path = self.root / "patches" / recipe / "series.toml"
-        return self._load(Series, path) if path.is_file() else Series(patches=())
+        """The patches of a recipe. The user's own come behind the shipped ones; one of the same file name stands in the
+        place of the shipped one."""
+        joined: dict[str, Patch] = {}
+        for path in self.layers.all("patches", recipe, "series.toml"):
+            read = self._reader.model(Series, path).patches
+            joined |= {patch.file: patch for patch in read}
+        return Series(patches=tuple(joined.values()))
 
     def patch_text(self, recipe: str, file: str) -> str:
-        path = self.root / "patches" / recipe / file
+        path = self.layers.file("patches", recipe, file)
         if not path.is_file():
-            series = self.root / "patches" / recipe / "series.toml"
+            series = self.layers.file("patches", recipe, "series.toml")
             raise DataError(f"the patch {file!r} is listed, but the file does not exist", where=str(series))
-        return self._text(path)
+        return read_text(path)
+
+    def template_path(self, name: str) -> Path:
+        """Where a template lies, by its path below ``toolchains/templates``; it may not be there."""
+        return self.layers.file("toolchains/templates", name)
 
     def template(self, name: str) -> str:
         """The text of a template by its path below ``toolchains/templates``."""
-        path = self.templates / name
+        path = self.template_path(name)
         if not path.is_file():
-            raise DataError(f"there is no template {name!r}", where=str(self.templates))
-        return self._text(path)
+            raise DataError(f"there is no template {name!r}", where=str(self.layers.file("toolchains", "templates")))
+        return read_text(path)
 
     def template_files(self, folder: str) -> tuple[str, ...]:
         """The templates below a folder of ``toolchains/templates``, by their paths there."""
-        found = sorted(path for path in (self.templates / folder).rglob("*") if path.is_file())
-        if not found:
-            raise DataError(f"there is no folder {folder!r} with templates", where=str(self.templates))
-        return tuple(path.relative_to(self.templates).as_posix() for path in found)
+        base = self.layers.under("toolchains", "templates")
+        found = {path.relative_to(top).as_posix() for top in base.folders for path in (top / folder).rglob("*")}
+        files = tuple(sorted(name for name in found if base.file(name).is_file()))
+        if not files:
+            raise DataError(f"there is no folder {folder!r} with templates", where=str(base.folders[-1]))
+        return files
 
     # --- reading
 
-    def _load(self, model: type[M], path: Path) -> M:
-        if path not in self._read:
-            self._read[path] = load(model, path)
-        item = self._read[path]
-        assert isinstance(item, model)
-        return item
-
-    def _load_release(self, path: Path) -> Release:
-        """A release with what its era says beneath. The text of the release alone gives the lines of errors."""
-        if path not in self._read:
-            data, text = read_toml(path)
-            era = data.get("era")
-            if isinstance(era, str) and era:
-                under = path.parent / "eras" / f"{era}.toml"
-                if not under.is_file():
-                    raise DataError(f"there is no era {era!r}", where=str(path), hint=f"it would be {under}")
-                if under not in self._eras:
-                    self._eras[under] = read_toml(under)[0]
-                data = _over(self._eras[under], data)
-            self._read[path] = validate(Release, data, text, path)
-        release = self._read[path]
-        assert isinstance(release, Release)
-        return release
-
-    @staticmethod
-    def _text(path: Path) -> str:
-        try:
-            return path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError("this file cannot be read as UTF-8 text", where=str(path), why=str(error)) from error
-
-    def _named(self, model: type[M], kind: str, name: str, folder: Path, known: tuple[str, ...]) -> M:
+    def _named(self, model: type[M], kind: str, name: str, folder: str, known: tuple[str, ...]) -> M:
         if name not in known:
             raise unknown(kind, name, known, list_command="./x list")
-        path = folder / f"{name}.toml"
-        item = self._load(model, path)
+        path = self.layers.file(folder, f"{name}.toml")
+        item = self._reader.model(model, path)
         written = getattr(item, "name", name)
         if written != name:
             raise DataError(f"`name` is {written!r}, but the file is called {path.name!r}", where=str(path))
         return item
 
-    @staticmethod
-    def _tables(model: type[M], key: str, path: Path) -> list[M]:
-        """The ``[[key]]`` tables of a file; no other top-level key may stand there."""
-        data, text = read_toml(path)
-        extra = set(data) - {key}
-        if extra:
-            raise DataError(f"`{sorted(extra)[0]}` is no known key; this file holds [[{key}]] tables", where=str(path))
-        return [validate(model, item, text, path, (key, at)) for at, item in enumerate(data.get(key, []))]
+    def _lists(self, *parts: str) -> tuple[Path, ...]:
+        return self.layers.all(*parts) or (self.layers.file(*parts),)
 
-
-def _over(under: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
-    """``data`` over ``under``: tables are joined key by key, everything else is replaced."""
-    joined = dict(under)
-    for key, value in data.items():
-        below = joined.get(key)
-        joined[key] = _over(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
-    return joined
+    def _stems(self, folder: str) -> tuple[str, ...]:
+        return tuple(path.stem for path in self.layers.glob(folder, "*.toml"))
 
 
 def _replaced(external: External, fitting: Iterable[Replacement]) -> External:
@@ -385,7 +359,3 @@ def _ordered(name: str) -> Version:
         return Version(name)
     except InvalidVersion:
         return Version("0.dev0")
-
-
-def _stems(folder: Path) -> tuple[str, ...]:
-    return tuple(sorted(path.stem for path in folder.glob("*.toml")))

@@ -13,6 +13,7 @@ from pydantic import Field, StringConstraints
 from crosswheel.digest import Json, sha256_bytes, sha256_json
 from crosswheel.errors import DataError
 from crosswheel.spec.base import Model, Sha256, VersionText
+from crosswheel.spec.layers import Layers
 from crosswheel.spec.patches import Patch, Series
 from crosswheel.spec.toml import load
 
@@ -52,7 +53,7 @@ def due(series: Series, version: str) -> list[Patch]:
     ]
 
 
-def series_digest(series: Series, folder: Path, version: str) -> str:
+def series_digest(series: Series, folder: Path | Layers, version: str) -> str:
     """sha256 of the patches of a version: their texts and conditions, in order. ``DataError`` if a file is missing."""
     parts: list[Json] = []
     for patch in due(series, version):
@@ -63,7 +64,7 @@ def series_digest(series: Series, folder: Path, version: str) -> str:
     return sha256_json(parts)
 
 
-def read_checked(folder: Path) -> tuple[Checked, ...]:
+def read_checked(folder: Path | Layers) -> tuple[Checked, ...]:
     """What ``folder`` (``patches/<recipe>``) records, newest version first; empty if there is no file."""
     path = folder / CHECKED
     if not path.is_file():

@@ -39,7 +39,7 @@ def answers_for(catalog: Catalog, cpython: CPython, machine: Machine) -> dict[st
 
 def problems(catalog: Catalog) -> Iterator[tuple[str, str]]:
     """What is wrong with CPython's sources and the answers for them: where, and what."""
-    if not (catalog.root / FILE).is_file() and not (catalog.root / FOLDER).is_dir():
+    if not (catalog.layers.all(FILE) or catalog.layers.all(FOLDER)):
         return  # this data has no sources of CPython; a sysroot that wants one says so when it is used
     yield from _files(catalog)
     for cpython in catalog.pythons.cpythons:
@@ -74,8 +74,7 @@ def _machines(catalog: Catalog) -> list[Machine]:
 
 def _files(catalog: Catalog) -> Iterator[tuple[str, str]]:
     """Answers that two files give to one CPython, and files that no range asks for."""
-    folder = catalog.root / FOLDER
-    there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    there = {path.name for path in catalog.layers.glob(FOLDER, "*")}
     for extra in sorted(there - {site.file for site in catalog.pythons.sites}):
         yield f"{FOLDER}/{extra}", f"{FILE} does not list this file"
     for cpython in catalog.pythons.cpythons:

@@ -11,7 +11,11 @@ from crosswheel.errors import DataError
 from crosswheel.spec.catalog import Catalog
 from crosswheel.spec.config_site import problems as problems_of_pythons
 from crosswheel.spec.lint_recipes import recipe_problems
+from crosswheel.spec.patches import Series
 from crosswheel.spec.problems import Problem, at, each, readable, told
+from crosswheel.spec.reading import tables
+from crosswheel.spec.targets import Cpu
+from crosswheel.spec.toml import load
 
 
 def lint(catalog: Catalog) -> list[Problem]:
@@ -39,24 +43,25 @@ def _toolchains(catalog: Catalog) -> Iterator[Problem]:
     yield from each(catalog, catalog.toolchain_names, catalog.toolchain)
     for name in readable(catalog.toolchain_names, catalog.toolchain):
         toolchain = catalog.toolchain(name)
-        path = catalog.root / "toolchains" / f"{name}.toml"
+        path = catalog.layers.file("toolchains", f"{name}.toml")
         if toolchain.sysroot not in catalog.sysroot_names:
             yield Problem(where=at(catalog, path, "sysroot"), what=f"there is no sysroot {toolchain.sysroot!r}")
     if catalog.emulator.sysroot not in catalog.sysroot_names:
-        path = catalog.root / "toolchains" / "emulator.toml"
+        path = catalog.layers.file("toolchains", "emulator.toml")
         yield Problem(where=at(catalog, path, "sysroot"), what=f"there is no sysroot {catalog.emulator.sysroot!r}")
 
 
 def _cpus(catalog: Catalog) -> Iterator[Problem]:
-    path = catalog.root / "toolchains" / "cpus.toml"
-    for number, cpu in enumerate(catalog.cpus.values()):
-        where = at(catalog, path, "cpu", number)
-        if not (cpu.above or cpu.features):
-            yield Problem(where=where, what=f"{cpu.name!r} has neither `features` nor a cpu that it stands `above`")
-        elif cpu.above and cpu.above not in catalog.cpus:
-            yield Problem(where=where, what=f"toolchains/cpus.toml has no cpu {cpu.above!r}")
-        elif cpu.above and catalog.cpus[cpu.above].arch != cpu.arch:
-            yield Problem(where=where, what=f"{cpu.name!r} is {cpu.arch}, and stands above {cpu.above!r}, which is not")
+    for path in catalog.layers.all("toolchains", "cpus.toml"):
+        for number, cpu in enumerate(tables(Cpu, "cpu", lambda cpu: cpu.name, [path]).values()):
+            where = at(catalog, path, "cpu", number)
+            if not (cpu.above or cpu.features):
+                yield Problem(where=where, what=f"{cpu.name!r} has neither `features` nor a cpu that it stands `above`")
+            elif cpu.above and cpu.above not in catalog.cpus:
+                yield Problem(where=where, what=f"toolchains/cpus.toml has no cpu {cpu.above!r}")
+            elif cpu.above and catalog.cpus[cpu.above].arch != cpu.arch:
+                what = f"{cpu.name!r} is {cpu.arch}, and stands above {cpu.above!r}, which is not"
+                yield Problem(where=where, what=what)
 
 
 def _targets(catalog: Catalog) -> Iterator[Problem]:
@@ -65,7 +70,7 @@ def _targets(catalog: Catalog) -> Iterator[Problem]:
     sysroots = set(readable(catalog.sysroot_names, catalog.sysroot))
     for name in readable(catalog.target_names, catalog.target):
         target = catalog.target(name)
-        path = catalog.root / "toolchains" / "targets" / f"{name}.toml"
+        path = catalog.layers.file("toolchains", "targets", f"{name}.toml")
         for key, cpu in (("cpu", target.cpu), ("avx_cpu", target.avx_cpu)):
             if cpu is not None and cpu not in catalog.cpus:
                 yield Problem(where=at(catalog, path, key), what=f"toolchains/cpus.toml has no cpu {cpu!r}")
@@ -93,7 +98,7 @@ def _targets(catalog: Catalog) -> Iterator[Problem]:
 def _sysroots(catalog: Catalog) -> Iterator[Problem]:
     yield from each(catalog, catalog.sysroot_names, catalog.sysroot)
     for name in readable(catalog.sysroot_names, catalog.sysroot):
-        path = catalog.root / "sysroots" / f"{name}.toml"
+        path = catalog.layers.file("sysroots", f"{name}.toml")
         sysroot = catalog.sysroot(name)
         for arch, archive in sysroot.ports.items():
             if archive not in catalog.archives:
@@ -110,19 +115,19 @@ def _pythons(catalog: Catalog) -> Iterator[Problem]:
 
 
 def _cuda(catalog: Catalog) -> Iterator[Problem]:
-    folder = catalog.root / "toolchains"
+    folder = catalog.layers.under("toolchains")
     yield from each(catalog, catalog.cuda_versions, catalog.cuda)
     yield from each(catalog, catalog.cudnn_versions, catalog.cudnn)
     toolkits = {version: catalog.cuda(version) for version in readable(catalog.cuda_versions, catalog.cuda)}
     cudnns = {version: catalog.cudnn(version) for version in readable(catalog.cudnn_versions, catalog.cudnn)}
-    files = [(folder / "cuda" / f"{version}.toml", item.parts) for version, item in toolkits.items()]
-    files += [(folder / "cudnn" / f"{version}.toml", item.all_parts) for version, item in cudnns.items()]
+    files = [(folder / f"cuda/{version}.toml", item.parts) for version, item in toolkits.items()]
+    files += [(folder / f"cudnn/{version}.toml", item.all_parts) for version, item in cudnns.items()]
     for path, parts in files:
         archives = {suite.archive for part in parts for suite in part.suites} - set(catalog.archives)
         for archive in sorted(archives):
             yield Problem(where=at(catalog, path), what=f"sysroots/archives.toml has no archive {archive!r}")
     for name in readable(catalog.target_names, catalog.target):
-        path = folder / "targets" / f"{name}.toml"
+        path = folder / f"targets/{name}.toml"
         for number, system in enumerate(catalog.target(name).systems):
             own = system.cuda
             where = at(catalog, path, "systems", number)
@@ -135,31 +140,37 @@ def _cuda(catalog: Catalog) -> Iterator[Problem]:
 
 
 def _patches(catalog: Catalog) -> Iterator[Problem]:
-    folder = catalog.root / "patches"
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if not path.is_dir():
-            continue
-        series_path = path / "series.toml"
-        present = {item.name for item in path.glob("*.patch")}
-        if not series_path.is_file():
-            yield Problem(where=f"patches/{path.name}", what="this folder has no series.toml")
-            continue
-        if path.name not in catalog.recipe_names:
-            yield Problem(where=f"patches/{path.name}", what=f"there is no recipe {path.name!r}")
-        try:
-            series = catalog.series(path.name)
-        except DataError as error:
-            yield told(catalog, error)
-            continue
+    for folder in catalog.layers.glob("patches", "*"):
+        if folder.is_dir():
+            yield from _patches_of(catalog, folder.name)
+
+
+def _patches_of(catalog: Catalog, name: str) -> Iterator[Problem]:
+    all_series = catalog.layers.all("patches", name, "series.toml")
+    folder = catalog.layers.shown(catalog.layers.file("patches", name))
+    if not all_series:
+        yield Problem(where=folder, what="this folder has no series.toml")
+        return
+    if name not in catalog.recipe_names:
+        yield Problem(where=folder, what=f"there is no recipe {name!r}")
+    try:
+        catalog.series(name)
+        each_series = [(path, load(Series, path)) for path in all_series]
+    except DataError as error:
+        yield told(catalog, error)
+        return
+    present = {path.name: path for path in catalog.layers.glob(f"patches/{name}", "*.patch")}
+    for series_path, series in each_series:
         for number, patch in enumerate(series.patches):
-            where = at(catalog, series_path, "patches", number)
             if patch.file not in present:
+                where = at(catalog, series_path, "patches", number)
                 yield Problem(where=where, what=f"the patch {patch.file!r} does not exist")
             else:
-                yield from _patch_reads(catalog, path / patch.file)
-        for extra in sorted(present - {patch.file for patch in series.patches}):
-            what = "no series lists this patch; add it to series.toml or delete it"
-            yield Problem(where=f"patches/{path.name}/{extra}", what=what)
+                yield from _patch_reads(catalog, present[patch.file])
+    listed = {patch.file for _, series in each_series for patch in series.patches}
+    for extra in sorted(set(present) - listed):
+        what = "no series lists this patch; add it to series.toml or delete it"
+        yield Problem(where=catalog.layers.shown(present[extra]), what=what)
 
 
 def _patch_reads(catalog: Catalog, path: Path) -> Iterator[Problem]:

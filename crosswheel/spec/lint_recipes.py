@@ -9,6 +9,7 @@ from packaging.specifiers import SpecifierSet
 
 from crosswheel.errors import DataError
 from crosswheel.spec.catalog import Catalog
+from crosswheel.spec.layers import Layers
 from crosswheel.spec.problems import Problem, at, each, readable, told
 from crosswheel.spec.recipes import Recipe
 from crosswheel.spec.releases import BazelBuild, Release
@@ -21,20 +22,20 @@ _A_RELEASES_OWN = ("version", "era", "source")
 
 def recipe_problems(catalog: Catalog) -> Iterator[Problem]:
     """The problems of all recipes."""
-    folder = catalog.root / "recipes"
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if path.is_dir() and not (path / "recipe.toml").is_file():
-            yield Problem(where=f"recipes/{path.name}", what="this folder has no recipe.toml")
+    for place in catalog.layers.glob("recipes", "*"):
+        if place.is_dir() and not catalog.layers.file("recipes", place.name, "recipe.toml").is_file():
+            yield Problem(where=catalog.layers.shown(place), what="this folder has no recipe.toml")
     yield from each(catalog, catalog.recipe_names, catalog.recipe)
     seen: dict[str, str] = {}
     for name in readable(catalog.recipe_names, catalog.recipe):
         recipe = catalog.recipe(name)
-        path = folder / name / "recipe.toml"
+        folder = catalog.layers.under("recipes", name)
+        path = folder / "recipe.toml"
         for alias in (name, *recipe.aliases):
             if alias in seen and seen[alias] != name:
                 yield Problem(where=at(catalog, path, "aliases"), what=f"{alias!r} already means {seen[alias]!r}")
             seen[alias] = name
-        if recipe.check and not (path.parent / recipe.check.script).is_file():
+        if recipe.check and not (folder / recipe.check.script).is_file():
             what = f"the check's script {recipe.check.script!r} does not exist"
             yield Problem(where=at(catalog, path, "check", "script"), what=what)
         for sysroot in sorted(set(recipe.check.only if recipe.check else ()) - set(catalog.sysroot_names)):
@@ -42,7 +43,7 @@ def recipe_problems(catalog: Catalog) -> Iterator[Problem]:
             yield Problem(where=where, what=f"there is no sysroot {sysroot!r}")
         for output, wanted in recipe.outputs.items():
             for file in wanted.trial:
-                if not (path.parent / file).is_file():
+                if not (folder / file).is_file():
                     what = f"the trial file {file!r} does not exist"
                     yield Problem(where=at(catalog, path, "outputs", output, "trial"), what=what)
         for feature, data in recipe.features.items():
@@ -53,10 +54,10 @@ def recipe_problems(catalog: Catalog) -> Iterator[Problem]:
 
 
 def _releases(catalog: Catalog, recipe: Recipe) -> Iterator[Problem]:
-    folder = catalog.root / "recipes" / recipe.name
+    folder = catalog.layers.under("recipes", recipe.name)
     versions = catalog.versions(recipe.name)
     if not versions:
-        yield Problem(where=f"recipes/{recipe.name}", what="this recipe has no release")
+        yield Problem(where=catalog.layers.shown(folder / "recipe.toml"), what="this recipe has no release")
     if recipe.default and recipe.default not in versions:
         where = at(catalog, folder / "recipe.toml", "default")
         yield Problem(where=where, what=f"there is no release {recipe.default!r}")
@@ -88,7 +89,7 @@ def _release(catalog: Catalog, recipe: Recipe, release: Release, path: Path) -> 
         yield from _bazel(catalog, recipe, release.bazel, path)
     for number, external in enumerate(release.externals):
         for template in external.files.values():
-            if not (catalog.templates / template).is_file():
+            if not catalog.template_path(template).is_file():
                 what = f"there is no template {template!r}"
                 yield Problem(where=at(catalog, path, "externals", number, "files"), what=what)
     for name in _twice(external.name for external in release.externals):
@@ -104,7 +105,7 @@ def _bazel(catalog: Catalog, recipe: Recipe, build: BazelBuild, path: Path) -> I
         if not accepted.contains(version):
             yield Problem(where=where, what=f"Bazel {version} is outside the range {build.enforced!r} that is enforced")
     for repository in build.repositories:
-        if not (catalog.templates / "repositories" / repository).is_dir():
+        if not catalog.template_path(f"repositories/{repository}").is_dir():
             what = f"there is no folder toolchains/templates/repositories/{repository}"
             yield Problem(where=at(catalog, path, "bazel", "repositories"), what=what)
     named = {
@@ -118,8 +119,8 @@ def _bazel(catalog: Catalog, recipe: Recipe, build: BazelBuild, path: Path) -> I
             yield Problem(where=at(catalog, path, *key.split(".")), what=what)
 
 
-def _eras(catalog: Catalog, folder: Path, used: set[str]) -> Iterator[Problem]:
-    for path in sorted((folder / "eras").glob("*.toml")):
+def _eras(catalog: Catalog, folder: Layers, used: set[str]) -> Iterator[Problem]:
+    for path in folder.glob("eras", "*.toml"):
         try:
             data, _ = read_toml(path)
         except DataError as error:
@@ -134,11 +135,11 @@ def _eras(catalog: Catalog, folder: Path, used: set[str]) -> Iterator[Problem]:
                 yield Problem(where=at(catalog, path, key), what=f"`{key}` is no known key")
 
 
-def _downloads(catalog: Catalog, recipe: Recipe, folder: Path, releases: list[Release]) -> Iterator[Problem]:
+def _downloads(catalog: Catalog, recipe: Recipe, folder: Layers, releases: list[Release]) -> Iterator[Problem]:
     """What the releases' own build files download, and what stands in for it."""
     known = {release.version: release for release in releases}
     reached: dict[str, set[str]] = {}
-    for path in sorted((folder / "externals").glob("*.toml")):
+    for path in folder.glob("externals", "*.toml"):
         try:
             read = load(Externals, path)
         except DataError as error:
@@ -152,9 +153,9 @@ def _downloads(catalog: Catalog, recipe: Recipe, folder: Path, releases: list[Re
             names = {external.name for external in read.externals}
             reached.setdefault(known[path.stem].era, set()).update(names)
             yield from _optional(catalog, folder / f"{path.stem}.toml", names)
-            yield from _unasked(catalog, folder / "replacements.toml", path.stem, read)
+            yield from _unasked(catalog, recipe, folder / "replacements.toml", path.stem, read)
     for era in sorted(set(reached) - {""}):
-        yield from _optional(catalog, folder / "eras" / f"{era}.toml", reached[era])
+        yield from _optional(catalog, folder / f"eras/{era}.toml", reached[era])
     yield from _replacements(catalog, folder / "replacements.toml")
 
 
@@ -181,11 +182,11 @@ def _replacements(catalog: Catalog, path: Path) -> Iterator[Problem]:
         yield Problem(where=at(catalog, path, "places"), what=f"places of {sha256} stand here twice")
 
 
-def _unasked(catalog: Catalog, path: Path, version: str, externals: Externals) -> Iterator[Problem]:
+def _unasked(catalog: Catalog, recipe: Recipe, path: Path, version: str, externals: Externals) -> Iterator[Problem]:
     """Replacements that would be fetched in vain: upstream's build files ask for their own until a patch says else."""
     try:
         replacements = load(Replacements, path).replacements if path.is_file() else ()
-        series = catalog.series(path.parent.name)
+        series = catalog.series(recipe.name)
     except DataError:
         return  # told elsewhere
     patches = [p for p in series.patches if SpecifierSet(p.versions).contains(version, prereleases=True)]
@@ -193,7 +194,7 @@ def _unasked(catalog: Catalog, path: Path, version: str, externals: Externals) -
         if not (item.serves(version, item.arch or "x86_64") and any(map(item.stands_for, externals.externals))):
             continue
         asking = [p for p in patches if (p.when.arch, p.when.without, p.when.features) == (item.arch, item.without, ())]
-        files = [catalog.root / "patches" / path.parent.name / patch.file for patch in asking]
+        files = [catalog.layers.file("patches", recipe.name, patch.file) for patch in asking]
         if not any(item.sha256 in file.read_text(encoding="utf-8") for file in files if file.is_file()):
             what = f"no patch makes {version} ask for {item.file}, under the same conditions"
             yield Problem(where=at(catalog, path, "replacements"), what=what)

@@ -27,7 +27,7 @@ def told(catalog: Catalog, error: DataError) -> Problem:
 
 def at(catalog: Catalog, path: Path, *location: str | int) -> str:
     """A place in a file, with its line where that can be found."""
-    name = path.relative_to(catalog.root).as_posix()
+    name = catalog.layers.shown(path)
     line = line_of(path.read_text(encoding="utf-8"), location) if location and path.is_file() else None
     return f"{name}:{line}" if line else name
 

@@ -16,7 +16,7 @@ import pytest
 from invoke.program import Program
 from unidiff.patch import PatchSet
 
-from crosswheel.cli import build, inspect, ns
+from crosswheel.cli import inspect, ns, settings
 from crosswheel.planning.plan import Plan, plan
 from crosswheel.planning.resolve import Request, Resolution, resolve
 from crosswheel.planning.steps import FetchStep, FilesStep, RunStep, TreeStep
@@ -63,7 +63,7 @@ def commands(document: str) -> list[str]:
 @pytest.fixture
 def run(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Runs a command line on the copy of the data, as `./x` does; returns what it prints."""
-    for module in (build, inspect):
+    for module in (settings, inspect):
         monkeypatch.setattr(module, "DATA", data)
     monkeypatch.setenv("CROSSWHEEL_STORE", str(tmp_path / "store"))
 

@@ -13,6 +13,7 @@ from packaging.specifiers import SpecifierSet
 from crosswheel.building.sources.applying import Applied, apply_patch, touched
 from crosswheel.building.sources.patch import copy_file, read_patch
 from crosswheel.spec.conditions import Circumstances, selections
+from crosswheel.spec.layers import Layers
 from crosswheel.spec.patches import Patch, Series
 
 TreeProvider = Callable[[str, str | None], Path]
@@ -34,7 +35,7 @@ class PatchVerdict:
 
 
 def check_series(
-    tree_provider: TreeProvider, series: Series, patches_dir: Path, versions: Iterable[str]
+    tree_provider: TreeProvider, series: Series, patches_dir: Path | Layers, versions: Iterable[str]
 ) -> list[PatchVerdict]:
     """Tries every patch on every version that it claims, after the patches that come before it in the series.
 
@@ -51,7 +52,7 @@ def check_series(
     return verdicts
 
 
-def touched_by(patches: Sequence[Patch], patches_dir: Path) -> frozenset[str]:
+def touched_by(patches: Sequence[Patch], patches_dir: Path | Layers) -> frozenset[str]:
     """The paths that patches read or write."""
     return frozenset(path for patch in patches for path in touched(read_patch(patches_dir / patch.file)))
 
