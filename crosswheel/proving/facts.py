@@ -16,11 +16,12 @@ from crosswheel.digest import sha256_file
 from crosswheel.errors import InputError
 from crosswheel.proving.archive import Entry, Unreadable, WheelArchive
 from crosswheel.proving.build_paths import BuildPaths
-from crosswheel.proving.code import CodeFacts, Processor, forget, read_code
+from crosswheel.proving.code import CodeFacts, forget, read_code
 from crosswheel.proving.elf import ElfFacts, read_elf
 from crosswheel.proving.elf_tables import MAGIC, Garbled
 from crosswheel.proving.fatbin import MAGIC as FATBIN_MAGIC
 from crosswheel.proving.fatbin import Container, Starts, read_fatbins
+from crosswheel.proving.processor import Processor
 
 MOST_PAPER = 64 * 2**20
 """METADATA, WHEEL and RECORD are read up to this size (bytes) each."""
@@ -173,11 +174,16 @@ def read_wheel(path: Path, processor: Processor | None = None) -> WheelFacts:
 def read_metadata(path: Path) -> Mapping[str, tuple[str, ...]] | None:
     """The headers of a wheel's METADATA alone, as in :class:`WheelFacts`; no other member is read. Raises
     ``InputError`` as :func:`read_wheel` does."""
+    return read_headers(read_metadata_file(path))
+
+
+def read_metadata_file(path: Path) -> bytes | None:
+    """The bytes of a wheel's METADATA, as :func:`read_metadata` reads them."""
     _name_parts(path)
     with WheelArchive(path) as archive:
         entries = archive.entries()
         folder = _dist_info(path, (entry.name for entry in entries))
-        return read_headers(_paper(archive, entries, f"{folder}/METADATA"))
+        return _paper(archive, entries, f"{folder}/METADATA")
 
 
 def record_digest(algorithm: str, digest: bytes) -> str:
