@@ -4,6 +4,7 @@ CUDA and cuDNN."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from types import MappingProxyType
 
 from packaging.specifiers import SpecifierSet
@@ -29,7 +30,14 @@ OWN_CUDA: Gpu = MappingProxyType({})
 
 def serves(release: Release, python: str) -> bool:
     """Whether a release is for a CPython such as ``3.11``."""
-    return SpecifierSet(release.python).contains(f"{python}.0")
+    return in_range(release.python, f"{python}.0")
+
+
+@lru_cache(maxsize=None)
+def in_range(range_: str, version: str, *, prereleases: bool | None = None) -> bool:
+    """Whether a version is in a range, such as ``>=3.8,<3.12``; an empty one has all. Kept, because a matrix asks the
+    same few questions again and again."""
+    return SpecifierSet(range_).contains(version, prereleases=prereleases)
 
 
 def distribution_numpy(release: Release, system: System, catalog: Catalog) -> bool:
@@ -37,15 +45,15 @@ def distribution_numpy(release: Release, system: System, catalog: Catalog) -> bo
     packages = catalog.sysroot(system.sysroot).pythons[system.python]
     if not packages.numpy or not release.needs.numpy:
         return False
-    return packages.numpy_version is None or SpecifierSet(release.needs.numpy).contains(packages.numpy_version)
+    return packages.numpy_version is None or in_range(release.needs.numpy, packages.numpy_version)
 
 
 def own_numpys(release: Release, system: System, catalog: Catalog) -> list[Release]:
     """The releases of the recipe of NumPy that a release takes and that serve the system's Python, newest first."""
     if not release.needs.numpy or NUMPY not in catalog.recipe_names:
         return []
-    taken = SpecifierSet(release.needs.numpy)
-    return [own for own in catalog.releases(NUMPY) if taken.contains(own.version) and serves(own, system.python)]
+    taken = release.needs.numpy
+    return [own for own in catalog.releases(NUMPY) if in_range(taken, own.version) and serves(own, system.python)]
 
 
 def for_gpu(recipe: Recipe, target: Target) -> Gpu | None:
@@ -88,7 +96,7 @@ def _refused_cuda(release: Release, system: System, catalog: Catalog, gpu: Gpu) 
         (CUDNN, "cuDNN", release.accepts.cudnn, system.cuda.cudnn, catalog.cudnn_versions),
     ):
         version = gpu.get(name, own)
-        if range_ is None or (version is not None and (version not in known or version in SpecifierSet(range_))):
+        if range_ is None or (version is not None and (version not in known or in_range(range_, version))):
             continue
         where = "asked for is" if name in gpu else f"{system.name or system.sysroot} has"
         takes.append(f"{word} {range_}")

@@ -19,6 +19,7 @@ from crosswheel.planning.fitting import (
     Gpu,
     distribution_numpy,
     fitting,
+    in_range,
     misfit,
     nearest,
     own_numpys,
@@ -112,12 +113,19 @@ class Chained:
     resolution: Resolution
 
 
-def resolve(request: Request, catalog: Catalog) -> Resolution:
-    """The resolution of a request. Raises ``InputError`` with every reason why it cannot be, and what could."""
-    return _resolve(request, catalog.target(request.target), catalog)
+class Refused(InputError):
+    """A request that cannot be: ``reasons`` are sentences, all of them."""
+
+    reasons: tuple[str, ...] = ()
 
 
-def _resolve(request: Request, target: Target, catalog: Catalog) -> Resolution:
+def resolve(request: Request, catalog: Catalog, *, advise: bool = True) -> Resolution:
+    """The resolution of a request. Raises ``Refused`` with every reason why it cannot be and, with ``advise``, what
+    could; ``InputError`` for a name that does not exist."""
+    return _resolve(request, catalog.target(request.target), catalog, advise=advise)
+
+
+def _resolve(request: Request, target: Target, catalog: Catalog, *, advise: bool = True) -> Resolution:
     recipe = catalog.recipe(request.recipe)
     reasons: list[str] = []
     features = _features(request, recipe, target, reasons)
@@ -125,7 +133,7 @@ def _resolve(request: Request, target: Target, catalog: Catalog) -> Resolution:
     releases = _releases(request, recipe, catalog)
     wanted = request.tools if cuda.CUDA in features else None
     chosen = _fit(request, releases, target, wanted, catalog, reasons)
-    if chosen is None:
+    if chosen is None and advise:
         reasons.extend(nearest(recipe.name, target, request.version, catalog, wanted))
     release = chosen[0] if chosen else releases[0]
     features = _of_release(features, request, recipe, release, reasons)
@@ -163,13 +171,15 @@ def _resolve(request: Request, target: Target, catalog: Catalog) -> Resolution:
     return _with_patches(resolution, catalog)
 
 
-def _refused(request: Request, recipe: Recipe, target: Target, reasons: list[str]) -> InputError:
+def _refused(request: Request, recipe: Recipe, target: Target, reasons: list[str]) -> Refused:
     what = recipe.name + (f" {request.version}" if request.version else "")
-    return InputError(
+    error = Refused(
         f"{what} cannot be built for {target.name} as asked",
         why="\n".join(f"- {reason}" for reason in reasons),
         hint=f"`./x list {recipe.name}` shows its versions, Pythons and features",
     )
+    error.reasons = tuple(reasons)
+    return error
 
 
 def _features(request: Request, recipe: Recipe, target: Target, reasons: list[str]) -> frozenset[str]:
@@ -277,7 +287,7 @@ def _of_release(
     gone = {
         name
         for name in features & set(recipe.features)
-        if not SpecifierSet(recipe.features[name].versions or "").contains(release.version, prereleases=True)
+        if not in_range(recipe.features[name].versions or "", release.version, prereleases=True)
     }
     for name in sorted(gone):
         if request.features.get(name):
@@ -381,5 +391,5 @@ def applies(patch: Patch, resolution: Resolution) -> bool:
         bazel=resolution.bazel.version if resolution.bazel else "",
         features=resolution.features,
     )
-    served = SpecifierSet(patch.versions).contains(resolution.release.version, prereleases=True)
+    served = in_range(patch.versions, resolution.release.version, prereleases=True)
     return served and holds(patch.when, given)
