@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from crosswheel.building import manifest
-from crosswheel.digest import sha256_json
+from crosswheel.digest import Json, sha256_json
 
 
 @dataclass(frozen=True, kw_only=True)
 class Meta:
     """What is known of how an artefact was made. ``seconds`` is what it took, ``bytes`` the size of ``out/``, ``tool``
-    the version of crosswheel."""
+    the version of crosswheel, ``notes`` what the run said of itself."""
 
     name: str
     kind: str
@@ -23,6 +23,7 @@ class Meta:
     bytes: int
     tool: str
     manifest: manifest.Manifest
+    notes: Mapping[str, Json] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +101,7 @@ def read_meta(folder: Path) -> Meta:
             bytes=int(data["bytes"]),
             tool=str(data["tool"]),
             manifest=manifest.Manifest.from_json(data),
+            notes=dict(data.get("notes", {})),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise Damaged(f"meta.json cannot be read ({error})") from error
@@ -107,7 +109,15 @@ def read_meta(folder: Path) -> Meta:
 
 def write_meta(folder: Path, meta: Meta) -> None:
     """Writes what :func:`read_meta` reads."""
-    facts = {"name": meta.name, "kind": meta.kind, "seconds": meta.seconds, "bytes": meta.bytes, "tool": meta.tool}
+    facts: dict[str, object] = {
+        "name": meta.name,
+        "kind": meta.kind,
+        "seconds": meta.seconds,
+        "bytes": meta.bytes,
+        "tool": meta.tool,
+    }
+    if meta.notes:
+        facts["notes"] = dict(meta.notes)
     (folder / "meta.json").write_text(json.dumps({**facts, **meta.manifest.to_json()}, sort_keys=True))
 
 

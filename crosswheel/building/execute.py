@@ -23,6 +23,7 @@ from crosswheel.building.disk import no_space, remove
 from crosswheel.building.job import Cancelled, Job, Settings
 from crosswheel.building.sandbox import sandbox_for
 from crosswheel.building.store import Store
+from crosswheel.digest import Json
 from crosswheel.errors import CrosswheelError, StepError
 from crosswheel.planning.steps import FetchStep, Step
 
@@ -243,10 +244,10 @@ class _Execution:
         start = time.monotonic()
         building = self._store.open_tmp(step)
         try:
-            self._work(step, building)
+            notes = self._work(step, building)
             if self._cancelled.is_set():
                 raise Cancelled
-            artefact = self._store.commit(building, step, time.monotonic() - start)
+            artefact = self._store.commit(building, step, time.monotonic() - start, notes)
         except Cancelled:
             remove(building.folder)
             raise
@@ -259,7 +260,8 @@ class _Execution:
         self._seconds[step.key] = time.monotonic() - start
         self._tell(self._listener.finished, step, self._seconds[step.key], False)
 
-    def _work(self, step: Step, building: Building) -> None:
+    def _work(self, step: Step, building: Building) -> Mapping[str, Json]:
+        """Runs the step; returns what it says of itself."""
         # Line by line, so that the log of a running or killed step can be read.
         with building.log.open("w", buffering=1, encoding="utf-8", errors="backslashreplace") as stream:
 
@@ -278,6 +280,7 @@ class _Execution:
             )
             inputs = {role: self._have[needed.key].path for role, needed in step.inputs.items()}
             self._runners[type(step)](step, inputs, job)
+            return job.notes
 
     # --- failing ---------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,12 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+from crosswheel.digest import Json
+
+if TYPE_CHECKING:
+    from crosswheel.building.remote.endpoints import Remote
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,7 +19,8 @@ class Settings:
     """What the user and the machine say. Nothing of it is in a key.
 
     ``store`` is the folder of artefacts. ``apt_mirrors`` maps an archive's name (``debian``) to a URL. ``mirror`` is
-    the folder or URL that holds sources by sha256. ``memory`` is the limit of a container in MiB.
+    the folder or URL that holds sources by sha256. ``memory`` is the limit of a container in MiB. ``remote`` is the
+    user's remote cache, which Bazel's steps alone reach.
     """
 
     store: Path
@@ -25,6 +31,7 @@ class Settings:
     memory: int = 4096
     sandbox: Literal["docker", "host"] = "docker"
     keep_failed: bool = False
+    remote: Remote | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +40,8 @@ class Job:
 
     ``out`` is an empty folder that becomes the artefact's ``out/``. ``work`` is an empty scratch folder that is
     removed afterwards. ``log`` takes one line (no newline) for the step's log and the screen. ``cancelled`` is set
-    when the build is being stopped: long work looks at it and ends with :class:`Cancelled`.
+    when the build is being stopped: long work looks at it and ends with :class:`Cancelled`. ``notes`` is what the run
+    says of itself for the artefact's meta.json.
     """
 
     key: str
@@ -42,6 +50,7 @@ class Job:
     settings: Settings
     log: Callable[[str], None]
     cancelled: threading.Event
+    notes: dict[str, Json] = field(default_factory=dict)
 
 
 class Cancelled(Exception):

@@ -17,6 +17,7 @@ from crosswheel.building.artefacts import Record
 from crosswheel.building.diagnose import diagnose
 from crosswheel.building.disk import no_space
 from crosswheel.building.job import Cancelled, Container, Job, Mount
+from crosswheel.building.remote.opening import Way, way
 from crosswheel.building.sandbox import Sandbox
 from crosswheel.building.store import Store
 from crosswheel.digest import sha256_file, sha256_tree
@@ -43,11 +44,14 @@ def run_run(step: RunStep, inputs: Mapping[str, Path], job: Job, *, sandbox: San
     _write_sized(step, job, build)
     if PurePosixPath(step.cwd).is_relative_to(BUILD):
         _inside(build, step.cwd).mkdir(parents=True, exist_ok=True)
-    _run_commands(step, inputs, job, build, sandbox)
+    with way(step, job, build, inputs["builder"]) as remote:
+        _run_commands(step, inputs, job, build, sandbox, remote)
     _take_outputs(step, build / "out", job.out)
 
 
-def _run_commands(step: RunStep, inputs: Mapping[str, Path], job: Job, build: Path, sandbox: Sandbox) -> None:
+def _run_commands(
+    step: RunStep, inputs: Mapping[str, Path], job: Job, build: Path, sandbox: Sandbox, remote: Way
+) -> None:
     """Runs the commands one after the other. One that died for want of memory is tried once more with half the jobs,
     in the same folder, so that a build tool goes on from what it has done."""
     lines: deque[str] = deque(maxlen=_REMEMBERED_LINES)
@@ -64,7 +68,12 @@ def _run_commands(step: RunStep, inputs: Mapping[str, Path], job: Job, build: Pa
         _save(step, argv, container, job.work)
         lines.clear()
         job.log(f"$ {shlex.join(argv)}")
-        status = sandbox.run(replace(container, argv=argv), log=log, cancelled=job.cancelled, label_key=job.key)
+        status = sandbox.run(
+            replace(container, argv=(*remote.prefix, *argv), mounts=(*container.mounts, *remote.mounts)),
+            log=log,
+            cancelled=job.cancelled,
+            label_key=job.key,
+        )
         if status == 0:
             commands.popleft()
             continue

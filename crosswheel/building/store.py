@@ -20,7 +20,7 @@ import os
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Literal
@@ -39,6 +39,7 @@ from crosswheel.building.artefacts import (
 )
 from crosswheel.building.disk import remove
 from crosswheel.building.job import Cancelled
+from crosswheel.digest import Json
 from crosswheel.errors import InputError, MachineError
 from crosswheel.planning.steps import Step
 
@@ -131,7 +132,9 @@ class Store:
         use."""
         return sorted((self.root / "tmp").glob(f"{key}.*"))
 
-    def commit(self, building: Building, step: Step, seconds: float) -> Artefact:
+    def commit(
+        self, building: Building, step: Step, seconds: float, notes: Mapping[str, Json] | None = None
+    ) -> Artefact:
         """Makes the folder the artefact, in one rename. The caller holds the key's lock."""
         from importlib.metadata import version
 
@@ -144,6 +147,7 @@ class Store:
             bytes=listed.bytes,
             tool=version("crosswheel"),
             manifest=listed,
+            notes=notes or {},
         )
         write_meta(building.folder, meta)
         self.set_aside(step.key)

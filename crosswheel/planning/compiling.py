@@ -24,6 +24,7 @@ from crosswheel.planning.cuda_steps import compilers, headers, laid_out, variabl
 from crosswheel.planning.fitting import NUMPY
 from crosswheel.planning.headers import headers_step
 from crosswheel.planning.installing import forced_parts, with_installed
+from crosswheel.planning.remote import RemoteUse
 from crosswheel.planning.render import Renderer, renderer_of
 from crosswheel.planning.resolve import WHEEL, Resolution
 from crosswheel.planning.roots import builder_step, parts_step, sysroot_step
@@ -168,6 +169,7 @@ def compile_step(
         inputs[role] = step
         mounts[role] = place
     return RunStep(
+    tools = _tools(inputs)
         name=f"compile {resolution.recipe.name} {release.version} for {resolution.target.name}",
         inputs=inputs,
         commands=compilation.commands,
@@ -184,7 +186,8 @@ def compile_step(
             **{name: value for name, value in release.env.items() if _JOBS in value},
         },
         sized_files=compilation.sized_files,
-        caches=_caches(compilation, inputs),
+        caches={f"{name}-{tools[:16]}": place for name, place in compilation.caches.items()},
+        remote=_remote(resolution, tools),
     )
 
 
@@ -251,9 +254,9 @@ _COMPILERS = ("bin/", "host/bin/", "lib/", "crosstool/", "starlark/", "platforms
 """Where a rendered toolchain has what compiling C and C++ depends on, and Python does not come in."""
 
 
-def _caches(compilation: Compilation, inputs: Mapping[str, Step]) -> dict[str, str]:
-    """The caches by names that change with whatever Bazel does not know it depends on: the builder, the sysroot and
-    the compilers. So Pythons share a cache, and other compilers do not."""
+def _tools(inputs: Mapping[str, Step]) -> str:
+    """A digest of whatever Bazel does not know that its actions depend on: the builder, the sysroot and the compilers.
+    So Pythons share a cache, and other compilers do not."""
     toolchain = inputs["toolchain"]
     assert isinstance(toolchain, FilesStep)
     files: dict[str, RenderedFile] = {
@@ -261,7 +264,7 @@ def _caches(compilation: Compilation, inputs: Mapping[str, Step]) -> dict[str, s
         for path, file in toolchain.files.items()
         if path.startswith(_COMPILERS) and not path.startswith("bin/python")
     }
-    digest = sha256_json(
+    return sha256_json(
         {
             "builder": inputs["builder"].key,
             "sysroot": inputs["sysroot"].key,
@@ -269,7 +272,14 @@ def _caches(compilation: Compilation, inputs: Mapping[str, Step]) -> dict[str, s
             "compilers": {path: file.text for path, file in files.items()},
         }
     )
-    return {f"{name}-{digest[:16]}": place for name, place in compilation.caches.items()}
+
+
+def _remote(resolution: Resolution, tools: str) -> RemoteUse | None:
+    """What a remote cache is used with, where our ``.bazelrc`` is there for its flags."""
+    tool = resolution.bazel
+    if tool is None or tool.remote is None or resolution.release.backend != "bazel":
+        return None
+    return RemoteUse(bazel=tool.version, flags=tool.remote, tools=tools)
 
 
 def _environment(

@@ -14,6 +14,7 @@ from pathlib import PurePosixPath
 from typing import ClassVar
 
 from crosswheel.digest import Json, sha256_bytes, sha256_json
+from crosswheel.planning.remote import RemoteUse
 from crosswheel.spec.sources import Place
 from crosswheel.spec.sysroots import Suite
 
@@ -239,7 +240,8 @@ class RunStep(Step):
     (variables) and ``sized_files`` (path under ``/build`` → text), ``{jobs}`` and ``{memory}`` (MiB) stand for them.
 
     ``caches`` maps the name of a folder that outlives the step (in the store's ``caches``) to the writable path where
-    it is seen. It is in no key: what is in it may save work, and must not change the result.
+    it is seen. It is in no key: what is in it may save work, and must not change the result. Nor is ``remote``, which
+    is there where Bazel runs.
     """
 
     kind: ClassVar[str] = "run"
@@ -253,6 +255,7 @@ class RunStep(Step):
     sized_env: Mapping[str, str] = field(default_factory=dict)
     sized_files: Mapping[str, str] = field(default_factory=dict)
     caches: Mapping[str, str] = field(default_factory=dict)
+    remote: RemoteUse | None = None
 
     def fields(self) -> dict[str, Json]:
         return {
