@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -70,4 +71,8 @@ def main() -> None:
     # Invoke would otherwise keep Python from caching our modules.
     words = sys.argv[1:] or ["--list"]
     program = Program(name="crosswheel", binary="crosswheel", namespace=ns, version=version("crosswheel"))
-    program.run(["crosswheel", "--write-pyc", *words])
+    try:
+        program.run(["crosswheel", "--write-pyc", *words])
+    except BrokenPipeError:  # who read our help has ended; Python must not try to write the rest at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
