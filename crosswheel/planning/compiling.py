@@ -71,7 +71,6 @@ def wheel_step(
         distribution=resolution.recipe.distribution,
         version=resolution.release.version,
         tag=resolution.wheel_tag,
-        build="" if resolution.cpu.name == resolution.target.cpu else resolution.cpu.build_tag,
     )
 
 
@@ -169,8 +168,8 @@ def compile_step(
     for role, (step, place) in {**_needed(resolution, catalog), **_gpu(resolution, catalog, renderer, given)}.items():
         inputs[role] = step
         mounts[role] = place
-    tools = _tools(inputs)
     return RunStep(
+    tools = _tools(inputs)
         name=f"compile {resolution.recipe.name} {release.version} for {resolution.target.name}",
         inputs=inputs,
         commands=compilation.commands,

@@ -105,6 +105,22 @@ class Toolchain(Model):
     source: str
 
 
+class BazelRemote(Model):
+    """The flags by which a version of Bazel is told of a remote cache (``http`` of one that speaks HTTP, ``grpc`` of one
+    that speaks the Remote Execution API) and of an ``executor``; where that is empty, it cannot be used with one.
+    ``always`` goes with any of them, ``read_only`` says that nothing is to be sent, ``instance`` which part of a server
+    is meant. ``{address}`` and ``{executor}`` stand for host and port, ``{instance}`` for the name, ``{tools}`` for the
+    digest of the tools that an action needs and does not name.
+    """
+
+    http: tuple[str, ...]
+    grpc: tuple[str, ...]
+    executor: tuple[str, ...] = ()
+    always: tuple[str, ...] = ()
+    read_only: tuple[str, ...] = ("--noremote_upload_local_results",)
+    instance: tuple[str, ...] = ("--remote_instance_name={instance}",)
+
+
 class BazelTool(Source):
     """A version of Bazel and the language in which it is told about a C++ toolchain.
 
