@@ -168,8 +168,8 @@ def compile_step(
     for role, (step, place) in {**_needed(resolution, catalog), **_gpu(resolution, catalog, renderer, given)}.items():
         inputs[role] = step
         mounts[role] = place
-    return RunStep(
     tools = _tools(inputs)
+    return RunStep(
         name=f"compile {resolution.recipe.name} {release.version} for {resolution.target.name}",
         inputs=inputs,
         commands=compilation.commands,

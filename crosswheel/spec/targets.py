@@ -130,22 +130,6 @@ class BazelTool(Source):
     ``repository_cache`` and ``disk_cache`` are its names of the flags for what it downloads and for the results of
     actions; empty where it has none. ``remote`` are those for a remote cache and an executor; None where it has none.
     """
-class BazelRemote(Model):
-    """The flags by which a version of Bazel is told of a remote cache (``http`` of one that speaks HTTP, ``grpc`` of one
-    that speaks the Remote Execution API) and of an ``executor``; where that is empty, it cannot be used with one.
-    ``always`` goes with any of them, ``read_only`` says that nothing is to be sent, ``instance`` which part of a server
-    is meant. ``{address}`` and ``{executor}`` stand for host and port, ``{instance}`` for the name, ``{tools}`` for the
-    digest of the tools that an action needs and does not name.
-    """
-
-    http: tuple[str, ...]
-    grpc: tuple[str, ...]
-    executor: tuple[str, ...] = ()
-    always: tuple[str, ...] = ()
-    read_only: tuple[str, ...] = ("--noremote_upload_local_results",)
-    instance: tuple[str, ...] = ("--remote_instance_name={instance}",)
-
-
 
     version: VersionText
     style: Literal["crosstool", "starlark", "platforms"]
@@ -155,6 +139,7 @@ class BazelRemote(Model):
     native: tuple[str, ...] = ()
     repository_cache: str = "--repository_cache"
     disk_cache: str = "--disk_cache"
+    remote: BazelRemote | None = None
 
 
 class Debugger(Model):
@@ -164,7 +149,6 @@ class Debugger(Model):
     packages: tuple[str, ...] = Field(min_length=1)
     binary: str
     loader: str
-    remote: BazelRemote | None = None
     libraries: tuple[str, ...]
     python: str
     data: str
