@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from zipfile import ZipFile
@@ -58,14 +58,14 @@ class TargetRoot:
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """A recipe's check with what it needs: the release's patched ``source``, and ``wheels`` by their names, unpacked,
-    or as folders with the file where the check is to ``install`` them."""
+    """A recipe's check with what it needs: the release's patched ``source`` (None for a check that needs none), and
+    ``wheels`` by their names, unpacked, or as folders with the file where the check is to ``install`` them."""
 
     script: str
     tests: int
     timeout: int
-    source: Path
     wheels: Mapping[str, Path]
+    source: Path | None = None
     install: bool = False
 
     @property
@@ -77,6 +77,7 @@ class Trial:
             timeout=self.timeout,
             wheels=tuple(sorted(self.wheels)),
             install=self.install,
+            source=self.source is not None,
         )
 
 
@@ -112,7 +113,7 @@ def _trial(step: ProofStep, inputs: Mapping[str, Path]) -> Trial | None:
         script=step.check,
         tests=step.tests,
         timeout=step.timeout,
-        source=inputs["source"],
+        source=inputs.get("source"),
         wheels={role.removeprefix(CHECK_WHEEL): path for role, path in inputs.items() if role.startswith(CHECK_WHEEL)},
         install=step.install,
     )
@@ -132,15 +133,14 @@ def verify_wheel(
 ) -> Proof:
     """The proof of any wheel.
 
-    Without ``target`` nothing is run and libraries that are not glibc's are not looked for; without ``trial`` nothing
-    is run. Both are said in the proof. ``job.work`` is used; ``job.out`` is not. Raises ``InputError`` where ``wheel``
-    is none, ``StepError`` where the target's root does not run, :class:`Cancelled`.
+    Without ``target`` nothing is run and libraries that are not glibc's are not looked for; without ``trial`` the wheel
+    is imported, and nothing else is run. Both are said in the proof. ``job.work`` is used; ``job.out`` is not. Raises
+    ``InputError`` where ``wheel`` is none, ``StepError`` where the target's root does not run, :class:`Cancelled`.
     """
 
     def run(wanted: EmulatedRun) -> RunOutcome:
         assert target is not None
         assert sandbox is not None
-        assert trial is not None
         return _EmulatedTarget(target, policy, job, sandbox, tracer).run(wheel, wanted, trial)
 
     return prove(
@@ -176,11 +176,13 @@ class _EmulatedTarget:
         self._job = job
         self._sandbox = sandbox
         self._tracer = tracer
+        self._work = _fresh(job.work)
 
-    def run(self, wheel: Path, wanted: EmulatedRun, trial: Trial) -> RunOutcome:
-        """Runs the check on the contents of ``wheel``."""
+    def run(self, wheel: Path, wanted: EmulatedRun, trial: Trial | None) -> RunOutcome:
+        """Runs the check on the contents of ``wheel``, or imports it."""
         used = {"python": self._try(wanted), **packages_used(self._target)}
-        if trial.install:
+        if wanted.installed:
+            assert trial is not None
             refused = self._install(wheel, trial)
             if refused:
                 return RunOutcome(
@@ -193,8 +195,8 @@ class _EmulatedTarget:
                     what="the installation by the target's pip",
                 )
         else:
-            unpack_site(wheel, self._job.work / "site")
-        self._job.log("running the recipe's check on the emulated target")
+            unpack_site(wheel, self._work / "site")
+        self._job.log("running the check on the emulated target")
         mounts = self._lay_out(wanted, trial)
         ended = self._contained(wanted.argv, wanted, mounts, wanted.timeout, core=CORE_BYTES)
         outcome = RunOutcome(
@@ -202,14 +204,14 @@ class _EmulatedTarget:
             timed_out=ended.timed_out,
             seconds=ended.seconds,
             lines=ended.lines,
-            result=read_left(self._job.work / "out" / RESULT, MOST_RESULT),
+            result=read_left(self._work / "out" / RESULT, MOST_RESULT),
             used=used,
         )
         died = Died(
             program=wanted.argv[3],
             place=self._place(mounts),
             cwd=wanted.cwd,
-            cores=self._job.work / "out",
+            cores=self._work / "out",
             arch=self._policy.arch,
             member=_members(wheel, self._policy.python),
         )
@@ -224,15 +226,15 @@ class _EmulatedTarget:
                 hint="Add pip to [[check.wheels]] of recipe.toml.",
             )
         self._job.log("installing the wheel with the target's own Python and pip")
-        files = self._job.work / "wheels"
+        files = self._work / "wheels"
         files.mkdir()
         for path in (wheel, *(found for folder in trial.wheels.values() for found in sorted(folder.glob("*.whl")))):
             shutil.copyfile(path, files / path.name)
-        (self._job.work / "site").mkdir()
+        (self._work / "site").mkdir()
         mounts = (
             *self._fixed_mounts(),
             Mount(source=files, target=WHEELS),
-            Mount(source=self._job.work / "site", target=SITE, writable=True),
+            Mount(source=self._work / "site", target=SITE, writable=True),
         )
         ended = self._contained(wanted.argv, wanted, mounts, wanted.timeout)
         return ended if ended.status != 0 or ended.timed_out else None
@@ -265,9 +267,9 @@ class _EmulatedTarget:
     def _fixed_mounts(self) -> tuple[Mount, ...]:
         return (emulator_mount(self._target.emulator, self._policy.arch),)
 
-    def _lay_out(self, wanted: EmulatedRun, trial: Trial) -> tuple[Mount, ...]:
+    def _lay_out(self, wanted: EmulatedRun, trial: Trial | None) -> tuple[Mount, ...]:
         """Writes the check, makes a folder for its result."""
-        work = self._job.work
+        work = self._work
         (work / "check").mkdir()
         (work / "check" / "check.py").write_text(wanted.check, encoding="utf-8")
         (work / "out").mkdir()
@@ -276,13 +278,27 @@ class _EmulatedTarget:
             Mount(source=work / "site", target=SITE),
             Mount(source=work / "check", target=CHECK),
             Mount(source=work / "out", target=OUT, writable=True),
-            Mount(source=trial.source, target=SOURCE),
-            *(
-                Mount(source=path, target=f"{WHEELS}/{name}")
-                for name, path in sorted(trial.wheels.items())
-                if not trial.install
-            ),
+            *([Mount(source=trial.source, target=SOURCE)] if trial and trial.source else []),
+            *(self._support(trial) if trial and not wanted.installed else ()),
         )
+
+    def _support(self, trial: Trial) -> Iterator[Mount]:
+        """The wheels of the check, unpacked."""
+        for number, (name, path) in enumerate(sorted(trial.wheels.items())):
+            place = path
+            if trial.install:
+                place = self._work / f"support-{number}"
+                place.mkdir()
+                for wheel in sorted(path.glob("*.whl"))[:1]:
+                    unpack_site(wheel, place)
+            yield Mount(source=place, target=f"{WHEELS}/{name}")
+
+
+def _fresh(work: Path) -> Path:
+    """A folder for one run: there may be two, where the recipe's check cannot be installed."""
+    folder = work / f"run-{sum(1 for _ in work.iterdir())}"
+    folder.mkdir()
+    return folder
 
 
 def unpack_site(wheel: Path, site: Path) -> None:

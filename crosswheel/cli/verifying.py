@@ -125,7 +125,7 @@ def proofs_of(asked: Verification, catalog: Catalog) -> list[ProofStep]:
             raise InputError("this is no wheel: it is no zip archive", where=str(wheel), hint="fetch it again")
         system = _system(wheel, asked, target)
         gpus, found = _gpus(asked, target), _release_of(wheel, asked.recipe, catalog)
-        recipes |= {found[0].name: None} if found else {}
+        recipes |= {found[0].name: None} if found and found[0].check and found[0].check.source else {}
         local = LocalSource(path=str(wheel.absolute()), sha256=sha256_file(wheel), folder=False)
         step = verification(
             local,

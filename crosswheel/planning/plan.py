@@ -150,7 +150,7 @@ def verification(
     given = sources or {}
     numpy = numpy_for(tried[1], target, system, cpu.name, catalog) if tried else None
     check = recipe.check if recipe else None
-    tree = release_tree(*tried, system, catalog, given) if tried else None
+    tree = release_tree(*tried, system, catalog, given) if tried and check and check.source else None
     if gpus is None:
         gpus = target.capabilities if system.cuda else ()
     has = catalog.instruction_set(target, cpu, listed)
@@ -171,7 +171,7 @@ def verification(
             ),
             "emulator": emulator_step(catalog),
             **_tried_with(numpy, catalog),
-            **(trial_inputs(catalog, recipe, tree, system, target.arch) if recipe and tree else {}),
+            **(trial_inputs(catalog, recipe, tree, system, target.arch) if recipe else {}),
         },
         policy=policy.model_dump(mode="json"),
         check=catalog.check_script(recipe) if recipe else "",

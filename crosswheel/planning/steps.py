@@ -342,10 +342,10 @@ class ProofStep(Step):
     """Judges the wheel of the input ``wheel``. Result: ``out/proof.json`` (:class:`crosswheel.proving.prove.Proof`).
 
     Inputs: ``wheel``, ``root`` (the target's runtime root), ``emulator`` (a root with qemu-user), ``source`` (the
-    release's patched tree, with its tests), and wheels that the check needs, each unpacked; with ``install`` they are
-    files, from which the target's pip installs what the wheel requires. ``policy`` is the JSON of a
-    :class:`crosswheel.spec.policy.Policy`. ``check`` is the text of the check's script, ``tests`` how many tests must
-    pass, ``timeout`` in seconds; with an empty ``check`` nothing is run, and ``source`` is not there. ``built_here``
+    release's patched tree, with its tests, where the check needs it), and wheels that the check needs, each unpacked;
+    with ``install`` they are files, from which the target's pip installs what the wheel requires. ``policy`` is the
+    JSON of a :class:`crosswheel.spec.policy.Policy`. ``check`` is the text of the check's script, ``tests`` how many
+    tests must pass, ``timeout`` in seconds; with an empty ``check`` the wheel is imported, and no more. ``built_here``
     says that crosswheel built the wheel, ``elsewhere`` which libraries whoever installs it brings. A failing proof is a
     result like any other: the step succeeds.
     """

@@ -19,14 +19,16 @@ CHECK_WHEEL = "check wheel "
 _BUILDERS = ("setuptools-", "wheel-")
 
 
-def trial_inputs(catalog: Catalog, recipe: Recipe, source: TreeStep, system: System, arch: Arch) -> dict[str, Step]:
-    """The source's tests, and wheels, which are unpacked unless the check installs them. Where the index has a pure
-    package as a source archive alone, its wheel is made in the builder."""
+def trial_inputs(
+    catalog: Catalog, recipe: Recipe, source: TreeStep | None, system: System, arch: Arch
+) -> dict[str, Step]:
+    """The source with its tests, where the check needs it, and wheels, which are unpacked unless the check
+    installs them. Where the index has a pure package as a source archive alone, its wheel is made in the builder."""
     check = recipe.check
     if check is None:
         return {}
     fitting = [w for w in check.wheels if w.arch in (None, arch) and serves(w, system.python)]
-    steps: dict[str, Step] = {"source": source}
+    steps: dict[str, Step] = {"source": source} if source and check.source else {}
     for wheel in fitting:
         bring: Step
         if wheel.record:

@@ -17,7 +17,7 @@ from crosswheel.proving.findings import Finding, Severity
 from crosswheel.spec.policy import Policy
 
 NAME = "emulated"
-VERSION = 2
+VERSION = 3
 ABOUT = "the recipe's check passes on the emulated processor, with as many tests as the release promises"
 
 EMULATOR = "/emulator"
@@ -62,7 +62,8 @@ class CheckSpec:
     """A recipe's check: the text of its script, how many tests must pass, how long it may take (seconds).
 
     ``wheels`` are the names of the folders below :data:`WHEELS` with unpacked wheels that it needs; with ``install``
-    they are files there, and the target's pip, one of them, installs from them what the wheel requires.
+    they are files there, and the target's pip, one of them, installs from them what the wheel requires. ``source`` says
+    that the release's source is there.
     """
 
     script: str
@@ -70,6 +71,7 @@ class CheckSpec:
     timeout: int
     wheels: tuple[str, ...] = ()
     install: bool = False
+    source: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +81,7 @@ class EmulatedRun:
     The root is the target's, read-only. :data:`EMULATOR` is the folder with qemu-user, :data:`SITE` the contents of
     the wheel (writable where ``installs``), :data:`CHECK` a folder with ``check`` as ``check.py``, :data:`SOURCE` the
     release's source, with its tests, :data:`WHEELS` a folder for each of ``wheels``, :data:`OUT` a writable folder. No
-    network. ``timeout`` is in seconds.
+    network. ``timeout`` is in seconds. ``installed`` says that pip installs the wheel, which is unpacked otherwise.
     """
 
     argv: tuple[str, ...]
@@ -89,6 +91,7 @@ class EmulatedRun:
     wheels: tuple[str, ...]
     timeout: int
     installs: bool = False
+    installed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,13 +151,14 @@ def emulated_run(policy: Policy, check: CheckSpec) -> EmulatedRun:
             *(("-c", _with_site(policy.python)) if check.install else ()),
             f"{CHECK}/check.py",
             f"{OUT}/{RESULT}",
-            SOURCE,
+            *((SOURCE,) if check.source else ()),
         ),
         env={**ENVIRONMENT, **({} if check.install else {"PYTHONPATH": ":".join(folders)})},
         cwd=OUT,  # where qemu leaves its core file
         check=check.script,
         wheels=check.wheels,
         timeout=check.timeout,
+        installed=check.install,
     )
 
 
@@ -252,7 +256,7 @@ def read_counts(result: bytes | None) -> Counts | str:
 def judge_run(wheel: str, policy: Policy, check: CheckSpec, outcome: RunOutcome) -> Iterator[Finding]:
     """The findings on a run; one of them at least."""
     counts = read_counts(outcome.result)
-    where = _under(policy)
+    where = under(policy)
     bad = ended_badly(wheel, policy, outcome, check.timeout, said=_said(counts), script=check.script)
     if bad:
         yield bad
@@ -277,7 +281,8 @@ def judge_run(wheel: str, policy: Policy, check: CheckSpec, outcome: RunOutcome)
         )
 
 
-def _under(policy: Policy) -> str:
+def under(policy: Policy) -> str:
+    """The emulator and the processor's model, in words."""
     return f"under qemu-{policy.arch} -cpu {policy.qemu}"
 
 
@@ -293,7 +298,7 @@ def ended_badly(
 ) -> Finding | None:
     """The finding on a run of ``file`` that took longer than ``timeout`` (seconds), died, or ended with another
     ``status``; ``said`` is what is known of it besides, ``script`` the check's. None where it ended well."""
-    where = _under(policy)
+    where = under(policy)
     if outcome.timed_out:
         return _fail(
             file,

@@ -11,10 +11,20 @@ from typing import Any, Literal, Self
 from crosswheel.digest import sha256_json
 from crosswheel.errors import DataError
 from crosswheel.proving import abi, cuda, dependencies, emulate, isa, libraries, payload, record
-from crosswheel.proving.dependencies import Offered
-from crosswheel.proving.emulate import CheckSpec, Runner, emulated_run, judge_run, not_run, read_counts
+from crosswheel.proving.emulate import (
+    CheckSpec,
+    Runner,
+    RunOutcome,
+    emulated_run,
+    installing_run,
+    judge_run,
+    not_run,
+    read_counts,
+)
 from crosswheel.proving.facts import WheelFacts, read_wheel
 from crosswheel.proving.findings import Context, Finding, Rule, Severity, judged
+from crosswheel.proving.offered import Offered
+from crosswheel.proving.smoke import judge_smoke, modules_of, smoke_run, unmet
 from crosswheel.spec.policy import Policy
 
 SCHEMA = 1
@@ -179,7 +189,7 @@ def prove(
     facts = read_wheel(wheel, isa.processor_of(policy))
     context = Context(policy=policy, sonames=sonames, built_here=built_here, elsewhere=elsewhere or {}, offered=offered)
     findings = [finding for rule in STATIC_RULES for finding in judged(rule, facts, context)]
-    said, run_facts = _emulated(facts, policy, check, run, findings)
+    said, run_facts = _emulated(facts, context, check, run, findings)
     return Proof(
         file=facts.file,
         sha256=facts.sha256,
@@ -193,21 +203,45 @@ def prove(
 
 
 def _emulated(
-    facts: WheelFacts, policy: Policy, check: CheckSpec | None, run: Runner | None, static: list[Finding]
+    facts: WheelFacts, context: Context, check: CheckSpec | None, run: Runner | None, static: list[Finding]
 ) -> tuple[list[Finding], RunFacts | None]:
     """What the emulated run says, and what is known of it."""
-    if check is None:
-        why = "no check is known for this wheel, so nothing of it was run"
-        return [not_run(facts.file, why, "Name the recipe that it was built from, or give a check.")], None
+    policy = context.policy
     if run is None:
         return [not_run(facts.file, "nothing was run: no emulator and no root of the target are at hand")], None
     hopeless = [item.rule for item in static if item.rule in _HOPELESS and item.severity is Severity.FAIL]
     if hopeless:
         return [not_run(facts.file, f"nothing was run, because the rule {hopeless[0]} failed")], None
+    if check is None:
+        return _imported(facts, policy, None, run, "no check is known for this wheel")
+    if check.install and not context.built_here and installing_run(policy, check, facts.file) is None:
+        return _imported(facts, policy, check, run, f"the recipe's check has no pip for Python {policy.python}")
     outcome = run(emulated_run(policy, check))
+    lacks = unmet(facts, outcome) if check.install and not context.built_here and outcome.result is None else ""
+    if lacks:
+        return _imported(facts, policy, check, run, f"the recipe's check brings no {lacks}, which this wheel requires")
+    return list(judge_run(facts.file, policy, check, outcome)), _run_facts(policy, outcome)
+
+
+def _imported(
+    facts: WheelFacts, policy: Policy, check: CheckSpec | None, run: Runner, why: str
+) -> tuple[list[Finding], RunFacts | None]:
+    """What is run of a wheel from elsewhere where, because of ``why``, no check can be: its import."""
+    modules = modules_of(facts)
+    if not modules or not facts.elfs:
+        what = "machine code" if modules else "module at its top"
+        hint = "Name the recipe that it was built from, or give a check."
+        return [not_run(facts.file, f"{why}, and it has no {what}, so nothing of it was run", hint)], None
+    wanted = smoke_run(policy, modules, check)
+    outcome = run(wanted)
+    said = judge_smoke(facts.file, policy, modules, outcome, script=wanted.check, why=why)
+    return list(said), _run_facts(policy, outcome)
+
+
+def _run_facts(policy: Policy, outcome: RunOutcome) -> RunFacts:
     counts = read_counts(outcome.result)
     known = None if isinstance(counts, str) else counts
-    return list(judge_run(facts.file, policy, check, outcome)), RunFacts(
+    return RunFacts(
         qemu=policy.qemu,
         seconds=outcome.seconds,
         tests=known.tests if known else None,

@@ -25,9 +25,10 @@ class Check(Model):
     """What runs on the emulated target.
 
     ``script`` lies beside ``recipe.toml``. It runs in the target's Python with the wheel installed; its arguments are
-    the path of a result file and the folder of the release's patched source, where the package's own tests lie. It
-    writes to the file ``{"tests": N, "failures": N, "skipped": N}``. Its exit status
-    must be 0, and ``tests`` at least what the release says. ``packages`` are packages of the target's distribution
+    the path of a result file and the folder of the release's patched source, where the package's own tests lie; with
+    ``source = false`` it needs none, is given none, and `verify` fetches none. It writes to the file
+    ``{"tests": N, "failures": N, "skipped": N}``. Its exit status must be 0, and ``tests`` at least what the release
+    says. ``packages`` are packages of the target's distribution
     that it needs, ``only`` those of one distribution alone (a sysroot's name → packages), ``wheels`` are wheels from
     elsewhere, which win over them, ``timeout`` is in seconds. With
     ``install`` the wheel is installed by the target's own Python with pip, its requirements from ``wheels`` (pip's own
@@ -35,6 +36,7 @@ class Check(Model):
     """
 
     script: FileName
+    source: bool = True
     install: bool = False
     packages: tuple[str, ...] = ()
     only: dict[Name, tuple[str, ...]] = {}

@@ -1,4 +1,4 @@
-"""cuda-check on a machine without a GPU: check.py RESULT SOURCE.
+"""cuda-check on a machine without a GPU: check.py RESULT.
 
 Under the emulator there is no driver. The libraries answer, and what is missing is said in sentences; the calls on a
 GPU are the board's to try.
@@ -140,7 +140,7 @@ class Sentences(unittest.TestCase):
         self.assertEqual(report.dnn_version(5105), (5, 1, 5))
 
 
-result, _ = sys.argv[1:]
+(result,) = sys.argv[1:]
 tests = unittest.defaultTestLoader.loadTestsFromModule(sys.modules["__main__"])
 outcome = unittest.TextTestRunner(verbosity=2).run(tests)
 failures = len(outcome.failures) + len(outcome.errors)

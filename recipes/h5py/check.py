@@ -1,4 +1,4 @@
-"""h5py's own tests, from the wheel, in one process: check.py RESULT SOURCE."""
+"""h5py's own tests, from the wheel, in one process: check.py RESULT."""
 
 import json
 import os

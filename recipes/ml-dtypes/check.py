@@ -1,4 +1,4 @@
-"""ml_dtypes against a reference in integers and fractions: check.py RESULT SOURCE.
+"""ml_dtypes against a reference in integers and fractions: check.py RESULT.
 
 The package's own tests are not in its source archive. So every bit pattern of the small types, and many of the wide
 ones, is compared with what the types' definitions say.

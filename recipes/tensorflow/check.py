@@ -1,6 +1,6 @@
 """TensorFlow on the target: kernels against NumPy, images, files, training, loaded op libraries; in one process.
 
-Written for Python 2.7 and 3, TensorFlow 1 and 2 (by its version 1 interface): check.py RESULT SOURCE.
+Written for Python 2.7 and 3, TensorFlow 1 and 2 (by its version 1 interface): check.py RESULT.
 """
 
 from __future__ import absolute_import, division, print_function
