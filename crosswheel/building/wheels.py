@@ -64,9 +64,10 @@ def run_wheel(step: WheelStep, inputs: Mapping[str, Path], job: Job) -> None:
     except InputError as error:
         _fail(step, "the build left a file that is no wheel", str(error))
     _check_promise(step, wheel, names_in)
-    target = job.out / f"{names_in.stem}-{step.tag}.whl"
+    stem = f"{'-'.join(names_in.stem.split('-')[:2])}-{step.build}" if step.build else names_in.stem
+    target = job.out / f"{stem}-{step.tag}.whl"
     job.log(f"{wheel.name} → {target.name}")
-    rewrite(wheel, target, step.tag, job)
+    rewrite(wheel, target, step.tag, job, build=step.build)
 
 
 def _check_promise(step: WheelStep, wheel: Path, names: WheelNames) -> None:
@@ -132,8 +133,11 @@ def _headers(bundle: zipfile.ZipFile, name: str) -> Message:
 # --- writing ---------------------------------------------------------------------------------------------------------
 
 
-def rewrite(wheel: Path, target: Path, tag: str, job: Job | None = None, limits: Limits = LIMITS) -> None:
-    """Writes ``wheel`` to ``target`` with ``tag`` in WHEEL: members sorted, ``.dist-info`` last and RECORD at the end.
+def rewrite(
+    wheel: Path, target: Path, tag: str, job: Job | None = None, limits: Limits = LIMITS, *, build: str = ""
+) -> None:
+    """Writes ``wheel`` to ``target`` with ``tag`` and, if there is one, ``build`` in WHEEL: members sorted,
+    ``.dist-info`` last and RECORD at the end.
 
     Times are :data:`DATE_TIME`, modes 0644 and 0755. ``InputError`` for members that must not be in a wheel: links,
     paths that lead out, two of one name; or more than ``limits``.
@@ -147,7 +151,7 @@ def rewrite(wheel: Path, target: Path, tag: str, job: Job | None = None, limits:
                 if job is not None and job.cancelled.is_set():
                     raise Cancelled
                 if info.filename == f"{dist_info}/WHEEL":
-                    rows.append(_store(bundle, info.filename, _with_tag(source.read(info), tag)))
+                    rows.append(_store(bundle, info.filename, _with_tag(source.read(info), tag, build)))
                 else:
                     rows.append(_copy(source, info, bundle))
             _store(bundle, record, _record([*rows, (record, "", "")]))
@@ -179,12 +183,16 @@ def _ordered(wheel: Path, source: zipfile.ZipFile, dist_info: str, limits: Limit
     return [members[name] for name in sorted(members, key=lambda name: (name.startswith(f"{dist_info}/"), name))]
 
 
-def _with_tag(text: bytes, tag: str) -> bytes:
-    """The WHEEL file with ``tag`` in place of its tags, one line for each that a compressed set stands for."""
+def _with_tag(text: bytes, tag: str, build: str) -> bytes:
+    """The WHEEL file with ``tag`` in place of its tags, one line for each that a compressed set stands for; and with
+    ``build``, if there is one."""
     message = BytesParser(policy=compat32).parsebytes(text)
     del message["Tag"]
     for line in sorted(str(single) for single in parse_tag(tag)):
         message["Tag"] = line
+    if build:
+        del message["Build"]
+        message["Build"] = build
     return message.as_bytes()
 
 

@@ -71,6 +71,7 @@ def wheel_step(
         distribution=resolution.recipe.distribution,
         version=resolution.release.version,
         tag=resolution.wheel_tag,
+        build="" if resolution.cpu.name == resolution.target.cpu else resolution.cpu.build_tag,
     )
 
 

@@ -276,7 +276,7 @@ class WheelStep(Step):
     members, fixed times and modes, and a fresh RECORD. Result: ``out/<wheel>``.
 
     ``distribution`` and ``version`` are what the recipe promised; ``tag`` is the full tag, such as
-    ``cp311-cp311-linux_aarch64``.
+    ``cp311-cp311-linux_aarch64``. ``build`` is the build tag that the wheel gets; without one it keeps what it has.
     """
 
     kind: ClassVar[str] = "wheel"
@@ -284,9 +284,15 @@ class WheelStep(Step):
     distribution: str
     version: str
     tag: str
+    build: str = ""
 
     def fields(self) -> dict[str, Json]:
-        return {"distribution": self.distribution, "version": self.version, "tag": self.tag}
+        return {
+            "distribution": self.distribution,
+            "version": self.version,
+            "tag": self.tag,
+            **({"build": self.build} if self.build else {}),
+        }
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -52,16 +52,46 @@ def _toolchains(catalog: Catalog) -> Iterator[Problem]:
 
 
 def _cpus(catalog: Catalog) -> Iterator[Problem]:
+    found = list(_of_cpus(catalog, _wrong))
+    yield from found or _of_cpus(catalog, _misnumbered)
+
+
+def _of_cpus(catalog: Catalog, ask: Callable[[Cpu, Catalog], Iterable[str]]) -> Iterator[Problem]:
     for path in catalog.layers.all("toolchains", "cpus.toml"):
         for number, cpu in enumerate(tables(Cpu, "cpu", lambda cpu: cpu.name, [path]).values()):
             where = at(catalog, path, "cpu", number)
-            if not (cpu.above or cpu.features):
-                yield Problem(where=where, what=f"{cpu.name!r} has neither `features` nor a cpu that it stands `above`")
-            elif cpu.above and cpu.above not in catalog.cpus:
-                yield Problem(where=where, what=f"toolchains/cpus.toml has no cpu {cpu.above!r}")
-            elif cpu.above and catalog.cpus[cpu.above].arch != cpu.arch:
-                what = f"{cpu.name!r} is {cpu.arch}, and stands above {cpu.above!r}, which is not"
-                yield Problem(where=where, what=what)
+            yield from (Problem(where=where, what=what) for what in ask(cpu, catalog))
+
+
+def _wrong(cpu: Cpu, catalog: Catalog) -> Iterator[str]:
+    if not (cpu.above or cpu.features):
+        yield f"{cpu.name!r} has neither `features` nor a cpu that it stands `above`"
+    elif cpu.above and cpu.above not in catalog.cpus:
+        yield f"toolchains/cpus.toml has no cpu {cpu.above!r}"
+    elif cpu.above and catalog.cpus[cpu.above].arch != cpu.arch:
+        yield f"{cpu.name!r} is {cpu.arch}, and stands above {cpu.above!r}, which is not"
+
+
+def _misnumbered(cpu: Cpu, catalog: Catalog) -> Iterator[str]:
+    """pip takes the highest build tag: it must not be that of the wheel that has less."""
+    has = _features(cpu, catalog)
+    for other in catalog.cpus.values():
+        if other.name == cpu.name or other.arch != cpu.arch or cpu.build is None or other.build is None:
+            continue
+        if cpu.build == other.build and cpu.name > other.name:
+            yield f"{cpu.name!r} and {other.name!r} have one `build`, {cpu.build}"
+        elif _features(other, catalog) < has and other.build > cpu.build:
+            yield f"{cpu.name!r} has all features of {other.name!r}, and a lower `build`: {cpu.build}, {other.build}"
+
+
+def _features(cpu: Cpu, catalog: Catalog) -> frozenset[str]:
+    """The features of a cpu and of all that it stands above."""
+    found, seen, here = set(cpu.features), {cpu.name}, cpu
+    while here.above in catalog.cpus and here.above not in seen:
+        here = catalog.cpus[here.above]
+        seen.add(here.name)
+        found.update(here.features)
+    return frozenset(found)
 
 
 def _targets(catalog: Catalog) -> Iterator[Problem]:

@@ -7,6 +7,7 @@ One class per kind of file: ``Target`` (``toolchains/targets/<name>.toml``), ``T
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, model_validator
@@ -21,7 +22,8 @@ class Cpu(Model):
     """A processor or an instruction set level: the compiler's flags, qemu's model, and what instructions it has.
 
     ``features`` are those that it has besides the ones of the cpu ``above`` which it stands. ``usual`` are features
-    that it lacks, and that nearly every processor of its kind has which is still in use.
+    that it lacks, and that nearly every processor of its kind has which is still in use. ``build`` is its number among
+    the wheels of one release: it rises with the features, because pip takes the highest that it is offered.
     """
 
     name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.+-]*$")]
@@ -32,7 +34,14 @@ class Cpu(Model):
     above: str | None = None
     features: tuple[FeatureName, ...] = ()
     usual: tuple[FeatureName, ...] = ()
+    build: int | None = Field(default=None, ge=0)
     source: str
+
+    @property
+    def build_tag(self) -> str:
+        """The build tag of wheels for it where it is not their target's own cpu, such as ``20_x86_64_v2`` (PEP 427:
+        a number first, no hyphen in it); empty where it has no number."""
+        return "" if self.build is None else f"{self.build}_{re.sub(r'[^a-z0-9]+', '_', self.name)}"
 
 
 class SystemCuda(Model):

@@ -170,6 +170,18 @@ def test_a_cpu_says_what_instructions_it_has(data: Path) -> None:
     assert problems.count("toolchains/cpus.toml:") == 3
 
 
+def test_the_build_tag_of_a_cpu_rises_with_its_features(data: Path) -> None:
+    path = data / "toolchains/cpus.toml"
+    change(path, "build = 40\n", "build = 14\n")  # x86-64-v3
+    change(path, "build = 112\n", "build = 110\n")  # cortex-a57, as cortex-a53
+    problems = told(data)
+    assert sorted(problem.partition(": ")[2] for problem in problems) == [
+        "'cortex-a57' and 'cortex-a53' have one `build`, 110",
+        "'x86-64-v3' has all features of 'core2', and a lower `build`: 14, 15",
+        "'x86-64-v3' has all features of 'x86-64-v2', and a lower `build`: 14, 20",
+    ]
+
+
 def test_what_the_written_data_says_of_cuda(data: Path) -> None:
     change(data / "toolchains/targets/jetson-nano.toml", 'toolkit = "10.2", cudnn = "8.2"', 'toolkit = "10.9"')
     change(data / "toolchains/targets/jetson-xavier.toml", 'cudnn = "8.6"', 'cudnn = "8.7"')

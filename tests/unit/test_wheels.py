@@ -19,7 +19,10 @@ from crosswheel.building.sources.archives import Limits
 from crosswheel.building.wheels import read_wheel_names, rewrite, run_wheel
 from crosswheel.digest import sha256_file
 from crosswheel.errors import InputError, StepError
+from crosswheel.planning.plan import plan
+from crosswheel.planning.resolve import Request, resolve
 from crosswheel.planning.steps import WheelStep
+from crosswheel.spec.catalog import Catalog
 
 pytestmark = pytest.mark.unit
 
@@ -262,3 +265,36 @@ def test_a_wheel_without_metadata_or_no_zip_at_all(tmp_path: Path) -> None:
     broken.write_bytes(b"not a zip")
     with pytest.raises(InputError, match="cannot be read"):
         read_wheel_names(broken)
+
+
+def test_a_wheel_for_another_cpu_gets_its_build_tag(tmp_path: Path) -> None:
+    make(tmp_path / "run")
+    work = job(tmp_path)
+    run_wheel(step(build="40_x86_64_v3"), {"run": tmp_path / "run"}, work)
+    (made,) = work.out.iterdir()
+    assert made.name == f"dm_tree-0.1.5-40_x86_64_v3-{TAG}.whl"
+    with zipfile.ZipFile(made) as bundle:
+        assert "Build: 40_x86_64_v3" in bundle.read("dm_tree-0.1.5.dist-info/WHEEL").decode().splitlines()
+    assert read_wheel_names(made).stem == "dm_tree-0.1.5-40_x86_64_v3"
+
+
+def test_the_build_tag_is_in_the_key_where_there_is_one() -> None:
+    assert "build" not in step().fields()
+    assert step(build="20_x86_64_v2").key != step().key
+
+
+@pytest.mark.parametrize(
+    ("target", "cpu", "build"),
+    [
+        ("x86_64", None, ""),
+        ("x86_64", "x86-64", ""),
+        ("x86_64", "x86-64-v2", "20_x86_64_v2"),
+        ("x86_64", "x86-64-v3", "40_x86_64_v3"),
+        ("rpi4", None, ""),
+        ("rpi4", "cortex-a72.cortex-a53", "116_cortex_a72_cortex_a53"),
+    ],
+)
+def test_only_wheels_for_another_cpu_than_the_targets_own_have_one(target: str, cpu: str | None, build: str) -> None:
+    catalog = Catalog(Path(__file__).resolve().parents[2])
+    resolution = resolve(Request(recipe="wrapt", target=target, cpu=cpu), catalog)
+    assert plan(resolution, catalog, rules={}).wheel.build == build
