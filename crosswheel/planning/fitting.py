@@ -4,7 +4,7 @@ CUDA and cuDNN."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
+from functools import cache
 from types import MappingProxyType
 
 from packaging.specifiers import SpecifierSet
@@ -33,7 +33,7 @@ def serves(release: Release, python: str) -> bool:
     return in_range(release.python, f"{python}.0")
 
 
-@lru_cache(maxsize=None)
+@cache
 def in_range(range_: str, version: str, *, prereleases: bool | None = None) -> bool:
     """Whether a version is in a range, such as ``>=3.8,<3.12``; an empty one has all. Kept, because a matrix asks the
     same few questions again and again."""
