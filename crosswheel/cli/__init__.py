@@ -11,6 +11,7 @@ from crosswheel.cli import headers as _headers
 from crosswheel.cli import inspect as _inspect
 from crosswheel.cli import mirroring as _mirroring
 from crosswheel.cli import project as _project
+from crosswheel.cli import provenance as _provenance
 from crosswheel.cli import recipes as _recipes
 from crosswheel.cli import upkeep as _upkeep
 from crosswheel.cli.arguments import teach_parser
@@ -33,6 +34,7 @@ ns = Collection(
     _inspect.log,
     _inspect.shell,
     _inspect.verify,
+    _provenance.sign,
     _upkeep.clean,
     _upkeep.sysroot,
     _upkeep.toolchain,

@@ -303,7 +303,7 @@ def error_text(error: CrosswheelError) -> list[tuple[str, str]]:
 
 def show_error(error: CrosswheelError, *, as_json: bool = False, stream: TextIO | None = None) -> None:
     """Tells an error on stderr; with ``as_json`` also as an object on stdout."""
-    _write(error_text(error), stream or sys.stderr)
+    write_pieces(error_text(error), stream or sys.stderr)
     if as_json:
         import json
 
@@ -385,10 +385,11 @@ def show_proof(proof: Proof, wheel: Path, *, seconds: float | None, stream: Text
     """A proof on stdout, with the wheel's path and how long it all took."""
     out = stream or sys.stdout
     width = rich_console(out).width if draws_on(out) else None
-    _write(proof_text(proof, wheel, seconds, width=width), out)
+    write_pieces(proof_text(proof, wheel, seconds, width=width), out)
 
 
-def _write(pieces: Sequence[tuple[str, str]], out: TextIO) -> None:
+def write_pieces(pieces: Sequence[tuple[str, str]], out: TextIO) -> None:
+    """Writes pieces of text, drawn in their styles on a terminal, plain elsewhere."""
     if draws_on(out):
         from rich.text import Text
 

@@ -151,6 +151,10 @@ def shell(_context: Context, key: str) -> None:
         **MIRROR_HELP,
         "recipe": "Use this recipe's check; `auto` (default) finds it by the wheel's name and version.",
         "sarif": "Write the findings to this file besides, as SARIF 2.1.0 for CI viewers.",
+        "provenance": "Compare what lies beside each wheel (proof, SBOM, provenance, signature); judge nothing anew.",
+        "key": "With --provenance: the public key (PEM) by which the provenance must be signed.",
+        "identity": "With --provenance: who must have signed it by sigstore (an e-mail address, or a workflow's URL).",
+        "issuer": "With --identity: who vouches for it, such as https://token.actions.githubusercontent.com.",
         "json": "Print one JSON object on stdout.",
     },
 )
@@ -168,13 +172,23 @@ def verify(
     offline: bool = False,
     recipe: str = "auto",
     sarif: str | None = None,
+    provenance: bool = False,
+    key: str | None = None,
+    identity: str | None = None,
+    issuer: str | None = None,
     json: bool = False,
 ) -> None:
     """Judge wheels for a target: the proof alone, on any wheel. Exit code 1 if one of them fails."""
+    from crosswheel.cli.provenance import Trusted, compare_all
     from crosswheel.cli.verifying import Verification, verify_all
 
     if not wheels:
         raise InputError("no wheel is named", hint="./x verify dist/rpi4/*.whl --target rpi4")
+    trusted = Trusted(key=key, identity=identity, issuer=issuer, offline=offline)
+    if trusted.asked(provenance, target, python, system, cpu, capability, no_avx, source, mirror, sarif):
+        if not compare_all([Path(wheel) for wheel in wheels], trusted, as_json=json):
+            raise Exit(code=1)
+        return
     sources, mirrors = local_sources(source)
     asked = Verification(
         wheels=tuple(Path(wheel) for wheel in wheels),

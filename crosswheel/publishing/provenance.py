@@ -12,8 +12,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from crosswheel.digest import sha256_json
+from crosswheel.proving.prove import Proof
 from crosswheel.publishing.inputs import Input, Record, inputs_of, unknown_roots
-from crosswheel.publishing.sidecars import SBOM
+from crosswheel.publishing.sidecars import PROOF, SBOM
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "https://slsa.dev/provenance/v1"
@@ -24,13 +26,16 @@ PAYLOAD_TYPE = "application/vnd.in-toto+json"
 BUILD_TYPE = "urn:crosswheel:build:v1"
 """What the parameters mean: docs/provenance.md. It changes when one of them does."""
 
+VERDICT = "crosswheelVerdict"
+"""What the digest of a proof's verdict is called (:func:`verdict_digest`)."""
+
 BUILDER = "urn:crosswheel:builder:v1"
 """Who built: crosswheel itself, on whichever machine. Whoever signs the statement vouches for that machine."""
 
 
-def statement(file: str, sha256: str, record: Record, *, sbom_sha256: str) -> bytes:
-    """The statement about the wheel (or bundle) ``file``, made as ``record`` says, whose SBOM has ``sbom_sha256``.
-    Equal arguments give equal bytes."""
+def statement(file: str, sha256: str, record: Record, *, sbom_sha256: str, verdict: str) -> bytes:
+    """The statement about the wheel (or bundle) ``file``, made as ``record`` says, whose SBOM has ``sbom_sha256``;
+    ``verdict`` is the digest of what its proof says (:func:`verdict_digest`). Equal arguments give equal bytes."""
     told = {
         "_type": STATEMENT_TYPE,
         "subject": [{"name": file, "digest": {"sha256": sha256}}],
@@ -49,7 +54,10 @@ def statement(file: str, sha256: str, record: Record, *, sbom_sha256: str) -> by
             },
             "runDetails": {
                 "builder": {"id": BUILDER, "version": {"crosswheel": record.crosswheel}},
-                "byproducts": [{"name": file + SBOM, "digest": {"sha256": sbom_sha256}}],
+                "byproducts": [
+                    {"name": file + SBOM, "digest": {"sha256": sbom_sha256}},
+                    {"name": file + PROOF, "digest": {VERDICT: verdict}},
+                ],
             },
         },
     }
@@ -60,6 +68,22 @@ def given(record: Record) -> dict[str, str]:
     """What the user gave in place of what the written data names: its digest by its name. The digest of a folder is
     that of its tree."""
     return {item.file: item.sha256 for item in record.inputs if item.given}
+
+
+def verdict_digest(proof: Proof) -> str:
+    """The digest of what a proof says: of which file, for which policy, by which rules, which findings of which
+    severity, how many tests. What the findings tell in words is not in it, nor how long the tests took: so the same
+    verdict has the same digest, whenever and wherever it is found."""
+    run = proof.run
+    return sha256_json(
+        {
+            "sha256": proof.sha256,
+            "policy": proof.policy.model_dump(mode="json"),
+            "rules": dict(proof.rules),
+            "findings": [[item.rule, item.severity.value, item.subject] for item in proof.findings],
+            "run": [run.qemu, run.tests, run.failures, run.skipped] if run else None,
+        }
+    )
 
 
 def descriptor(item: Input) -> dict[str, Any]:

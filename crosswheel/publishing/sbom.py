@@ -31,6 +31,7 @@ from packageurl import PackageURL
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
+from crosswheel.publishing.claims import TREE
 from crosswheel.publishing.inputs import Input, Record, inputs_of, unknown_roots
 from crosswheel.publishing.purls import pypi_purl
 from crosswheel.spec.requirements import MOST_LINE
@@ -185,7 +186,7 @@ def _component(item: Input, record: Record, patches: Mapping[str, str]) -> Compo
 def _given(item: Input) -> str | None:
     """Of a folder that the user gave, its digest, which is no file's; of a file of theirs, that they gave it."""
     if item.kind == "folder":
-        return f"folder sha256-tree:{item.sha256}"
+        return f"{TREE}{item.sha256}"
     return "file" if item.kind == "file" and item.purl is None else None
 
 

@@ -50,18 +50,19 @@ def made_sidecars(made: Path, released: Path, proof: Mapping[str, Any]) -> Mappi
     The SBOM that lies there is kept where the statement that lies there names it and is the very one that would be
     written: then both were made of the same inputs. A signature stays with the statement that it is about.
     """
+    from crosswheel.proving.prove import Proof
     from crosswheel.publishing.inputs import read_record
-    from crosswheel.publishing.provenance import statement
+    from crosswheel.publishing.provenance import statement, verdict_digest
 
-    record = read_record(proof["build"])
-    name, sha256 = released.name, str(proof["sha256"])
+    record, proved = read_record(proof["build"]), Proof.from_json(proof)
+    name, sha256, verdict = released.name, proved.sha256, verdict_digest(proved)
     old_sbom, old_statement = (_read(sidecar(released, suffix)) for suffix in (SBOM, STATEMENT))
     if old_sbom is not None and old_statement is not None:
-        same = statement(name, sha256, record, sbom_sha256=sha256_bytes(old_sbom))
+        same = statement(name, sha256, record, sbom_sha256=sha256_bytes(old_sbom), verdict=verdict)
         if same == old_statement:
             return {SBOM: old_sbom, STATEMENT: old_statement}
     new_sbom = _sbom(made, name, sha256, record)
-    new_statement = statement(name, sha256, record, sbom_sha256=sha256_bytes(new_sbom))
+    new_statement = statement(name, sha256, record, sbom_sha256=sha256_bytes(new_sbom), verdict=verdict)
     stale = {} if new_statement == old_statement else dict.fromkeys(SIGNATURES)
     return {SBOM: new_sbom, STATEMENT: new_statement, **stale}
 
