@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from crosswheel.building.artefacts import Artefact, Building
 from crosswheel.building.disk import no_space, remove
+from crosswheel.building.goals import Course, Goals, Stop
 from crosswheel.building.job import Cancelled, Job, Settings
 from crosswheel.building.sandbox import sandbox_for
 from crosswheel.building.store import Store
@@ -96,6 +97,7 @@ def execute(
     *,
     sweep: Callable[[str], None] | None = None,
     cancelled: threading.Event | None = None,
+    course: Course | None = None,
 ) -> Result:
     """Makes the goals' artefacts, or finds them in the store.
 
@@ -103,10 +105,11 @@ def execute(
     ``cancelled``, once set, stops all, and ``Cancelled`` is raised; a failure sets it, too. The
     first step that fails stops the others, and its error is raised: ``StepError``, or whichever of
     :mod:`crosswheel.errors` the runner raised; ``MachineError`` where a disk is full. ``KeyboardInterrupt`` is raised
-    after all steps have stopped.
+    after all steps have stopped. With a ``course`` a failed step fails the goals that need it and no others; nothing is
+    raised for it, and the result lacks the artefacts of these goals.
     """
     goals = (goal,) if isinstance(goal, Step) else tuple(goal)
-    return _Execution(goals, store, settings, runners, listener, sweep, cancelled).run()
+    return _Execution(goals, store, settings, runners, listener, sweep, cancelled, course).run()
 
 
 class _Execution:
@@ -119,6 +122,7 @@ class _Execution:
         listener: Listener,
         sweep: Callable[[str], None] | None,
         cancelled: threading.Event | None,
+        course: Course | None,
     ) -> None:
         self._goals = goals
         self._store = store
@@ -127,8 +131,10 @@ class _Execution:
         self._listener = listener
         self._sweep = sweep or sandbox_for(settings).sweep
         self._cancelled = cancelled or threading.Event()
+        self._course = course
         self._telling = threading.RLock()
         self._failure: CrosswheelError | None = None
+        self._told: dict[str, CrosswheelError] = {}
         self._have: dict[str, Artefact] = {}
         self._seconds: dict[str, float] = {}
 
@@ -139,6 +145,9 @@ class _Execution:
             todo: dict[str, Step] = {}
             for goal in self._goals:
                 self._find_missing(goal, todo, uses)
+            if self._course:
+                for goal in (goal for goal in self._goals if goal.key in self._have):
+                    self._course.reached(goal, self._have[goal.key])
             if todo:
                 self._make_all(todo)
             steps = tuple(
@@ -199,18 +208,36 @@ class _Execution:
             {key: [needed.key for needed in step.inputs.values() if needed.key in todo] for key, step in todo.items()}
         )
         sorter.prepare()
+        goals = Goals(self._goals, todo, self._course, self._have) if self._course else None
         ready: list[Step] = []
         running: dict[Future[None], Step] = {}
         while sorter.is_active():
-            ready += [todo[key] for key in sorter.get_ready()]
+            new = [todo[key] for key in sorter.get_ready()]
+            if goals:
+                gone = goals.given_up([*ready, *new])
+                ready = goals.in_order(step for step in [*ready, *new] if step.key not in gone)
+                sorter.done(*gone)
+            else:
+                ready += new
             for step in list(ready):
-                if _may_start(step, running.values()):
-                    ready.remove(step)
+                if not _may_start(step, running.values()):
+                    continue
+                ready.remove(step)
+                if goals and (held := goals.held(step)):
+                    self._tell(self._listener.failed, step, held)
+                    sorter.done(step.key)
+                else:
                     running[submit(step)] = step
+            if not running:
+                continue
             done, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
                 step = running.pop(future)
-                future.result()
+                error = future.exception()
+                if goals and (error is None or isinstance(error, CrosswheelError)):
+                    goals.ended(step, self._seconds.get(step.key, 0.0), error)
+                else:
+                    future.result()
                 sorter.done(step.key)
 
     def _make(self, step: Step) -> None:
@@ -243,15 +270,20 @@ class _Execution:
         self._tell(self._listener.started, step)
         start = time.monotonic()
         building = self._store.open_tmp(step)
+        stop = Stop(self._cancelled)
         try:
-            notes = self._work(step, building)
+            with stop.after(self._course.limit(step) if self._course else None):
+                notes = self._work(step, building, stop)
             if self._cancelled.is_set():
                 raise Cancelled
             artefact = self._store.commit(building, step, time.monotonic() - start, notes)
-        except Cancelled:
-            remove(building.folder)
-            raise
         except Exception as error:
+            self._seconds[step.key] = time.monotonic() - start
+            if stop.over and not self._cancelled.is_set():
+                raise self._failed(step, stop.over, building) from None
+            if isinstance(error, Cancelled):
+                remove(building.folder)
+                raise
             if self._cancelled.is_set():  # most likely a consequence of stopping; in any case not the first failure
                 remove(building.folder)
                 raise Cancelled from error
@@ -260,8 +292,8 @@ class _Execution:
         self._seconds[step.key] = time.monotonic() - start
         self._tell(self._listener.finished, step, self._seconds[step.key], False)
 
-    def _work(self, step: Step, building: Building) -> Mapping[str, Json]:
-        """Runs the step; returns what it says of itself."""
+    def _work(self, step: Step, building: Building, stop: Stop) -> Mapping[str, Json]:
+        """Runs the step until it ends or is stopped; returns what it says of itself."""
         # Line by line, so that the log of a running or killed step can be read.
         with building.log.open("w", buffering=1, encoding="utf-8", errors="backslashreplace") as stream:
 
@@ -276,7 +308,7 @@ class _Execution:
                 work=building.work,
                 settings=self._settings,
                 log=log,
-                cancelled=self._cancelled,
+                cancelled=stop,
             )
             inputs = {role: self._have[needed.key].path for role, needed in step.inputs.items()}
             self._runners[type(step)](step, inputs, job)
@@ -285,13 +317,16 @@ class _Execution:
     # --- failing ---------------------------------------------------------------------------------------------------
 
     def _failed(self, step: Step, error: Exception, building: Building | None) -> CrosswheelError:
-        """Stops the others, keeps what helps to find out why, and returns the error as the user sees it."""
-        if isinstance(error, CrosswheelError) and error is self._failure:
+        """Keeps what helps to find out why, and returns the error as the user sees it. Without a course, stops the
+        others."""
+        if isinstance(error, CrosswheelError) and error is self._told.get(step.key):
             return error
         told = _explained(step, error, self._store, kept=building is not None and self._settings.keep_failed)
         with self._telling:
-            self._failure = self._failure or told
-        self._cancelled.set()
+            self._told[step.key] = told
+            if self._course is None:
+                self._failure = self._failure or told
+                self._cancelled.set()
         if building:
             self._keep(building, told)
         self._tell(self._listener.failed, step, told)

@@ -28,8 +28,10 @@ def release(
     out: Path,
     folder: str,
     sidecars: Sidecars,
+    failed: str = "failed",
 ) -> Path:
-    """Copies a wheel and its proof into ``out/<folder>``, or ``out/failed`` where the proof failed; returns the wheel.
+    """Copies a wheel and its proof into ``out/<folder>``, or ``out/<failed>`` where the proof failed; returns the
+    wheel.
 
     The proof is called ``<wheel>.proof.json``; ``build`` (see :func:`crosswheel.building.record.build_record`) is added
     to it. A wheel that passed has its ``sidecars`` there, too. Each file is replaced in one move, the wheel last, so
@@ -38,8 +40,8 @@ def release(
     was proved by the newest build.
     """
     here = out / folder
-    failed = out / "failed"
-    place, other = (here, failed) if passed else (failed, here)
+    aside = out / failed
+    place, other = (here, aside) if passed else (aside, here)
     place.mkdir(parents=True, exist_ok=True)
     released = place / wheel.name
     told = {**json.loads(proof.read_bytes()), "build": dict(build)}
@@ -55,7 +57,7 @@ def release(
             write_at_once(place / f"{wheel.name}{suffix}", data)
     if not there:
         write_at_once(released, wheel.read_bytes())
-    if not passed or other == failed:
+    if not passed or other == aside:
         _remove(other, wheel.name)
     return released
 

@@ -14,6 +14,7 @@ from invoke.exceptions import Exit
 
 from crosswheel.cli.asking import Asked, package_task
 from crosswheel.cli.executing import execute_all
+from crosswheel.cli.releasing import release_output
 from crosswheel.cli.settings import MIRROR_HELP, read_settings, the_catalog
 from crosswheel.errors import InputError
 from crosswheel.planning.archives import refuse_unused
@@ -84,7 +85,8 @@ def build(
         raise InputError(what, where="--with-dependencies", hint="leave it out, or build a wheel: --output wheel")
     store = Store(settings.store)
     result = execute_all((planned.proof, planned.output), catalog, store, settings, quiet=json)
-    released, proof = _release(planned, result, store, Path(out))
+    artefacts = result.artefacts[planned.output.key], result.artefacts[planned.proof.key]
+    released, proof = release_output(planned, *artefacts, store, Path(out))
     house = None
     if with_dependencies and proof.passed:
         from crosswheel.cli.dependencies import make_wheelhouse
@@ -127,25 +129,6 @@ def _unbuildable(planned: Plan, catalog: Catalog) -> InputError | None:
     gpu = OWN_CUDA if chosen.cuda else None
     unknown = unknown_externals(chosen.recipe.name, chosen.release, chosen.target, catalog, gpu)
     return unknown or lacking(planned.steps)
-
-
-def _release(planned: Plan, result: Result, store: Store, out: Path) -> tuple[Path, Proof]:
-    """The released wheel, or the failed one, and its proof."""
-    from crosswheel.building.record import build_record
-    from crosswheel.building.release import release
-    from crosswheel.proving.prove import Proof
-    from crosswheel.publishing.sidecars import made_sidecars
-
-    proof_path = result.artefacts[planned.proof.key].path / "proof.json"
-    proof = Proof.read(proof_path)
-    made = next(path for path in result.artefacts[planned.output.key].path.iterdir() if path.is_file())
-    folder = planned.resolution.target.name
-    if planned.resolution.cpu.name != planned.resolution.target.cpu:
-        folder = f"{folder}/{planned.resolution.cpu.name}"
-    record = build_record(planned, store)
-    passed = proof.passed
-    released = release(made, proof_path, record, passed=passed, out=out, folder=folder, sidecars=made_sidecars)
-    return released, proof
 
 
 def _tell(

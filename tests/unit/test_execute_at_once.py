@@ -65,8 +65,8 @@ if mode == "before-rename":
     store_module.manifest.seal = slow_seal
 if mode == "after-commit":
     commit = store_module.Store.commit
-    def slow_commit(self, building, step, seconds):
-        artefact = commit(self, building, step, seconds)
+    def slow_commit(self, building, step, seconds, notes):
+        artefact = commit(self, building, step, seconds, notes)
         if step.name == "top":
             pause("reached")
         return artefact
