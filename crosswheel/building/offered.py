@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import Version
 
-from crosswheel.building.dependencies import serve
+from crosswheel.building.dependencies import Served, serve
 from crosswheel.building.sources.package_index import Page
 from crosswheel.errors import CrosswheelError, FetchError, InputError
 from crosswheel.planning.wheelhouse import IndexFile, Offer, index_offers, named, source_archives
@@ -71,6 +71,28 @@ def offered(
         return Offered(found=_found(shelf), unread=len(shelf.unread), python=python)
     except (FetchError, InputError) as error:
         return Offered(trouble=_first(error), python=python)
+
+
+def for_a_build(lines: Sequence[str], machine: Machine, index: Index) -> Served:
+    """The wheels of the index that serve what a build requires, and what these require in turn; first among the offers
+    stands the build itself. ``InputError`` where they contradict each other, ``FetchError`` where pip does not run."""
+    root = Offer(name=canonicalize_name("the-build-itself"), version=Version("0"), origin="wheel")
+    shelf = _AskedShelf(root=root, lines=lines, machine=machine, index=index, own=_Nothing())
+    shelf.look_ahead()
+    return serve(root, shelf, machine)
+
+
+class _Nothing:
+    """No wheels but the index's: a builder has no others."""
+
+    def wheels(self, name: NormalizedName) -> Iterable[Offer]:
+        return ()
+
+    def package(self, name: NormalizedName) -> Offer | None:
+        return None
+
+    def recipe(self, name: str, asked: Iterable[Requirement]) -> tuple[str, str]:
+        return "", ""
 
 
 def _few(required: Sequence[Requirement]) -> list[str]:

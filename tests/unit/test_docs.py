@@ -92,7 +92,14 @@ def shown(page: Path) -> list[str]:
 def words(line: str) -> list[str]:
     """A command line's words without the program, comments and the marks of what may be left out."""
     found = shlex.split(line, comments=True)[1:]
-    return [word for word in (re.sub(r"[\[\]…]", "", each) for each in found) if word]
+    return joined([word for word in (re.sub(r"[\[\]…]", "", each) for each in found) if word])
+
+
+def joined(found: list[str]) -> list[str]:
+    """The two words of a collection's task as the one that Invoke knows, also behind ``--help``."""
+    at = 1 if found[:1] == ["--help"] else 0
+    name = ".".join(found[at : at + 2])
+    return [*found[:at], name, *found[at + 2 :]] if name in ns.task_names else found
 
 
 def unparsed(line: str) -> str:
@@ -142,7 +149,7 @@ def test_the_pages_together_show_every_task_and_commands_md_every_option() -> No
     assert set(contexts) - used == set()
     text = (ROOT / "docs" / "commands.md").read_text()
     for name, context in contexts.items():
-        section = re.search(rf"^## `{name}`$(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+        section = re.search(rf"^## `{name.replace('.', ' ')}`$(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
         assert section, f"docs/commands.md has no section about {name}"
         own = {flag for flag in context.flags if flag.startswith("--")}
         options = own - {f"--{argument.name}" for argument in context.positional_args}
