@@ -15,7 +15,7 @@ from typing import ClassVar
 from crosswheel.digest import sha256_file
 from crosswheel.errors import InputError
 from crosswheel.proving.archive import Entry, Unreadable, WheelArchive
-from crosswheel.proving.build_paths import BuildPaths
+from crosswheel.proving.build_paths import MOST_BYTECODE, BuildPaths, bytecode_path, shebang_path, writer_of
 from crosswheel.proving.code import CodeFacts, forget, read_code
 from crosswheel.proving.elf import ElfFacts, read_elf
 from crosswheel.proving.elf_tables import MAGIC, Garbled
@@ -60,7 +60,7 @@ class Facts:
     """An archive of files for a machine.
 
     ``file`` is the file's name. ``garbled`` maps a member that begins like an ELF file and is none to the reason.
-    ``paths`` maps the name of an ELF file to the paths of a build that stand in it, ``fatbins`` the name of a file with
+    ``paths`` maps the name of a file to the paths of a build that stand in it, ``fatbins`` the name of a file with
     code for NVIDIA's GPUs to its containers, ``code`` the name of an ELF file to what its machine code wants of the
     processor, where one was asked for. ``word`` is what people call such an archive, ``place`` where its files
     lie once installed, ``may_require`` whether something else that is installed with it may bring a library.
@@ -288,11 +288,13 @@ class Gathered:
             if first.startswith(MAGIC):
                 self._add_elf(entry, first, pieces, digest.update)
             elif first.startswith(FATBIN_MAGIC):
-                with _buffer(entry.size, first, pieces, digest.update) as data:
+                with self._scanned(entry, first, pieces, digest.update) as data:
                     self._add_fatbins(entry.name, data)
+            elif entry.name.endswith(".pyc") and entry.size <= MOST_BYTECODE:
+                with _buffer(entry.size, first, pieces, digest.update) as data:
+                    self._add_paths(entry.name, bytecode_path(entry.name, bytes(data)))
             else:
-                for piece in pieces:
-                    digest.update(piece)
+                self._add_text(entry.name, first, pieces, digest.update)
         except Unreadable as error:
             trouble = str(error)
         self.members.append(
@@ -318,9 +320,36 @@ class Gathered:
 
         with _buffer(entry.size, first, pieces, feed) as data:
             self._read_elf(entry.name, data, starts.places)
-        found = paths.found()
-        if found:
-            self.paths[entry.name] = found
+        self._add_paths(entry.name, *paths.found())
+
+    @contextmanager
+    def _scanned(
+        self, entry: Entry, first: bytes, pieces: Iterator[bytes], seen: Callable[[bytes], None]
+    ) -> Iterator[memoryview]:
+        """A file of tools as one buffer; paths of a build in it are found."""
+        paths = BuildPaths()
+        paths.feed(first)
+
+        def feed(piece: bytes) -> None:
+            seen(piece)
+            paths.feed(piece)
+
+        with _buffer(entry.size, first, pieces, feed) as data:
+            yield data
+        self._add_paths(entry.name, *paths.found())
+
+    def _add_text(self, name: str, first: bytes, pieces: Iterator[bytes], seen: Callable[[bytes], None]) -> None:
+        paths = BuildPaths(writer_of(name, first), text=True)
+        paths.feed(first)
+        for piece in pieces:
+            seen(piece)
+            paths.feed(piece)
+        self._add_paths(name, *paths.found(), shebang_path(first))
+
+    def _add_paths(self, name: str, *found: str) -> None:
+        paths = tuple(sorted({path for path in found if path}))
+        if paths:
+            self.paths[name] = paths
 
     def _read_elf(self, name: str, data: memoryview, starts: Sequence[int] | None) -> None:
         try:

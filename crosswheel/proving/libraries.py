@@ -217,8 +217,20 @@ def _looked_runpath(facts: Facts, _: Context) -> str:
 # --- paths -----------------------------------------------------------------------------------------------------------
 
 
+_COMPILED = "Compile with -ffile-prefix-map=$PWD=. (assertions and debug information name source files)"
+_WRITTEN = "Let the build write it with paths that are relative, or leave it out of the wheel"
+_MENDED: Mapping[str, str] = {
+    ".a": _COMPILED,
+    ".la": "Leave it out of the wheel: no target needs libtool's files",
+    ".o": _COMPILED,
+    ".pc": "Begin its paths with ${pcfiledir}, which is where it will lie",
+    ".pyc": "Leave it out of the wheel: whoever installs it compiles it, with the path where it lies then",
+}
+
+
 def _judge_paths(facts: Facts, context: Context) -> Iterator[Finding]:
     searched = {elf.name: set(elf.rpath + elf.runpath) for elf in facts.elfs}
+    compiled = searched.keys() | facts.garbled.keys()
     for name, paths in facts.paths.items():
         found = [path for path in paths if path not in searched.get(name, ())]
         if found:
@@ -227,13 +239,16 @@ def _judge_paths(facts: Facts, context: Context) -> Iterator[Finding]:
                 severity=context.blame,
                 subject=name,
                 message=f"has paths of the machine that built it in it: {some([path[:120] for path in found], 3)}",
-                hint="Compile with -ffile-prefix-map=$PWD=. (assertions and debug information name source files): such "
+                hint=f"{_MENDED.get(PurePosixPath(name).suffix, _COMPILED if name in compiled else _WRITTEN)}: such "
                 "paths give away the builder and make two builds differ.",
             )
 
 
 def _looked_paths(facts: Facts, _: Context) -> str:
-    return f"{len(facts.elfs)} ELF files; none has a path below /build, /home, /root or a temporary folder in it"
+    return (
+        f"{len(facts.members)} files, {len(facts.elfs)} of them ELF; none has a path below /build, /home, /root or a "
+        "temporary folder in it"
+    )
 
 
 # --- segments --------------------------------------------------------------------------------------------------------
@@ -290,7 +305,7 @@ RULES = (
     ),
     Rule(
         name=PATHS,
-        version=1,
+        version=2,
         about="no file has a path of the machine that built it in it",
         judge=_judge_paths,
         looked=_looked_paths,

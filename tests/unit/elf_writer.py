@@ -23,9 +23,11 @@ def write_elf(
     text_relocations: bool = False,
     relr: bool = False,
     text: bytes = b"",
+    executable: bool = True,
 ) -> bytes:
     """A shared object. ``versions`` is library → version → symbols that want it; ``text`` lies in it somewhere.
-    ``stack`` are the flags of its stack segment, None for no such segment."""
+    ``stack`` are the flags of its stack segment, None for no such segment. Nothing in it is code; where that matters, it
+    is not ``executable``."""
     versions = {"libc.so.6": {"GLIBC_2.17": ["printf", "malloc"]}} if versions is None else versions
     strings = _Strings()
     body = _Body()
@@ -51,7 +53,7 @@ def write_elf(
     dynamic = b"".join(struct.pack("<QQ", tag, value) for tag, value in tags)
     start = body.add(dynamic)
     end = _BASE + len(body.data)
-    headers = [(1, 5, 0, end), (2, 6, start, len(dynamic))]
+    headers = [(1, 5 if executable else 4, 0, end), (2, 6, start, len(dynamic))]
     headers += [(0x6474E551, stack, 0, 0)] if stack is not None else []
     headers += [(3, 4, place, len(interpreter) + 1)] if interpreter else []
     return _header(machine, osabi, flags, len(headers)) + _programs(headers) + bytes(body.data)
