@@ -33,8 +33,10 @@ class Marks:
         return tuple(sorted({*(has - defaults), *(f"no-{name}" for name in defaults - has)}))
 
     def of_request(self, recipe: str, version: str, target: str, features: Iterable[str]) -> tuple[str, ...]:
-        """The marks of a request for ``features``, besides the defaults."""
-        return tuple(sorted(set(features) - self._defaults(recipe, version, target)))
+        """The marks of a request for ``features``, some of them switched off (``no-avx``)."""
+        defaults = self._defaults(recipe, version, target)
+        off = {name for name in features if name.startswith("no-") and name.removeprefix("no-") not in defaults}
+        return tuple(sorted(set(features) - defaults - off))
 
     def _defaults(self, recipe: str, version: str, target: str) -> set[str]:
         """The features that a recipe's version has on a target without being asked."""

@@ -22,7 +22,7 @@ from crosswheel.publishing.page.cells import Cell, Night, State
 from crosswheel.publishing.page.details import beside_of, error_of, facts_of, findings_of, log_of, over_most
 from crosswheel.publishing.page.grid import Grid
 from crosswheel.publishing.page.install import Install, Installer
-from crosswheel.publishing.page.text import counted, file_stem, night_words, plain, size_words, time_words
+from crosswheel.publishing.page.text import anchor, counted, file_stem, night_words, plain, size_words, time_words
 from crosswheel.publishing.page.trends import nights_curve, size_curve, time_curve
 
 _HERE = Path(__file__).resolve().parent
@@ -67,7 +67,7 @@ class _Pages:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._environment.filters.update(size_words=size_words, time_words=time_words, managed=managed)
+        self._environment.filters.update(size_words=size_words, time_words=time_words, managed=managed, anchor=anchor)
         self._environment.globals.update(
             csp=CSP,
             assets={name: path for name, (path, _) in self._assets.items()},

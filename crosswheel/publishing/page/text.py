@@ -36,6 +36,11 @@ def file_stem(text: str) -> str:
     return f"{readable}-{sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}".replace("..", "-")
 
 
+def anchor(text: str) -> str:
+    """A part of an id or of an address behind ``#``: ``text`` itself where that can be one."""
+    return text if re.fullmatch(r"[A-Za-z0-9._-]+", text) else file_stem(text)
+
+
 def size_words(size: int) -> str:
     """``41.2 MB``: powers of 1000, as pip says it."""
     if size < 1000:
@@ -76,4 +81,4 @@ def counted(count: int, one: str, many: str = "") -> str:
 def short_title(title: str) -> str:
     """A board's name out of its title: what stands before the chip in brackets, before the system behind a colon, and
     before what a comma adds with a number in it (``, Debian 11``)."""
-    return plain(re.split(r" \(|: |, (?=[^,]*\d)", title, maxsplit=1)[0])
+    return plain(re.split(r" \(|: |, (?=[^,(:]*\d)", title, maxsplit=1)[0])
