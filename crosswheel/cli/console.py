@@ -138,7 +138,7 @@ class Screen:
         if live:
             live.stop()
         if kind is None and not self._quiet and self._tally.steps:
-            self._say("✓", self._summary(), "green")
+            self.say("✓", self._summary(), "green")
 
     # --- what the executor tells ---
 
@@ -152,7 +152,7 @@ class Screen:
         with self._lock:
             self._run(step)
         if step.kind in LONG_KINDS and not self._draws and not self._quiet:
-            self._say("→", f"{plain(step.name)} …")
+            self.say("→", f"{plain(step.name)} …")
 
     def line(self, step: Step, text: str) -> None:
         """``step`` printed a line."""
@@ -170,14 +170,14 @@ class Screen:
             if beats:
                 running.told = now
         if beats:
-            self._say("…", f"{running.name} ({duration(now - running.since)}): {running.text}")
+            self.say("…", f"{running.name} ({duration(now - running.since)}): {running.text}")
 
     def waiting(self, step: Step) -> None:
         """Another build makes the same step."""
         with self._lock:
             self._run(step).text = "another build makes it; waiting"
         if not self._draws and not self._quiet:
-            self._say("→", f"{plain(step.name)}: another build makes it; waiting …")
+            self.say("→", f"{plain(step.name)}: another build makes it; waiting …")
 
     def finished(self, step: Step, seconds: float, cached: bool) -> None:
         """``step`` is in the store now, or was (``cached``)."""
@@ -192,18 +192,18 @@ class Screen:
                 tally.built += 1
         if not cached and not self._quiet:
             note = duration(seconds) if self._draws else f"{duration(seconds)}, {tally.done}/{len(tally.steps)}"
-            self._say("✓", f"{plain(step.name)}  ({note})", "green")
+            self.say("✓", f"{plain(step.name)}  ({note})", "green")
 
     def damaged(self, step: Step, what: str) -> None:
         """The artefact of ``step`` was found damaged, and is made anew."""
-        self._say("!", f"{plain(step.name)} was damaged in the store ({plain(what)}); making it anew", "yellow")
+        self.say("!", f"{plain(step.name)} was damaged in the store ({plain(what)}); making it anew", "yellow")
 
     def failed(self, step: Step, error: BaseException) -> None:
         """``step`` failed. The error itself is shown by :func:`show_error` at the end."""
         with self._lock:
             running = self._tally.running.pop(step.key, None)
         after = f" after {duration(self._clock() - running.since)}" if running else ""
-        self._say("✗", f"{plain(step.name)} failed{after}", "bold red")
+        self.say("✗", f"{plain(step.name)} failed{after}", "bold red")
 
     # --- how it is shown ---
 
@@ -224,7 +224,8 @@ class Screen:
         steps = f"{tally.built} of {len(tally.steps)} steps done in {duration(self._clock() - self._began)}"
         return f"{steps}, {tally.kept} from the store" if tally.kept else steps
 
-    def _say(self, mark: str, text: str, style: str = "") -> None:
+    def say(self, mark: str, text: str, style: str = "") -> None:
+        """A line of its own, above what is drawn."""
         with self._lock:
             if self._draws:
                 from rich.text import Text
