@@ -39,7 +39,7 @@ def read_json(path: Path) -> Any:
 def parse_json(text: bytes) -> Any:
     """As :func:`read_json`, of bytes."""
     try:
-        return json.loads(text, object_pairs_hook=_once, parse_constant=_no_number)
+        return json.loads(text.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_number)
     except RecursionError:
         raise ValueError("it is no JSON that can be read: it is nested too deep") from None
     except UnicodeDecodeError as error:
@@ -53,7 +53,7 @@ def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"it says {ascii(twice)[:80]} twice in one object")
+        raise ValueError(f"it says {ascii(twice)[:120]} twice in one object")
     return found
 
 
@@ -86,7 +86,7 @@ def claims_of_sbom(document: Any) -> Claims:
             if name.startswith("requires "):
                 continue
             if name in found:
-                raise ValueError(f"it has two components {ascii(name)[:80]}")
+                raise ValueError(f"it has two components {shown(name)}")
             properties = _properties(component)
             found[name] = sha256_of(component) or _tree(properties)
             for key, value in properties:
@@ -123,7 +123,7 @@ def sha256_of(component: Mapping[str, Any]) -> str | None:
     """The sha256 of a component, None where none is told. ``ValueError`` where there are two."""
     found = [str(item["content"]) for item in component.get("hashes", []) if item["alg"] == "SHA-256"]
     if len(found) > 1:
-        raise ValueError(f"its component {ascii(component.get('name'))[:80]} has {len(found)} sha256")
+        raise ValueError(f"its component {shown(component.get('name'))} has {len(found)} sha256")
     return found[0] if found else None
 
 
@@ -134,7 +134,7 @@ def claims_of_statement(dependencies: Any) -> Claims:
         for item in dependencies:
             name, digest = str(item["name"]), item["digest"]
             if name in found:
-                raise ValueError(f"it has two dependencies {ascii(name)[:80]}")
+                raise ValueError(f"it has two dependencies {shown(name)}")
             found[name] = digest.get("sha256") or digest.get("crosswheelTree")
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"its resolvedDependencies are none: {_why(error)}") from error
@@ -155,8 +155,13 @@ def differences(claimed: Claims, expected: Claims) -> Iterator[str]:
             yield f"{name} has {_short(claimed[name])} instead of {_short(digest)}"
     for name in claimed:
         if name not in expected:
-            yield f"{ascii(name)[1:81]} is in no record"
+            yield f"{shown(name)} is in no record"
 
 
 def _short(digest: str | None) -> str:
-    return ascii(digest)[1:-1][:16] if digest else "no digest"
+    return shown(digest)[:16] if digest else "no digest"
+
+
+def shown(text: object) -> str:
+    """What a stranger wrote, for a sentence: the beginning of it, on one line, without what a terminal would obey."""
+    return (ascii(text)[1:-1] if isinstance(text, str) else ascii(text))[:120]

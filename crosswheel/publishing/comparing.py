@@ -68,17 +68,21 @@ class _Beside:
     def failed(self, rule: str) -> bool:
         return any(item.rule == rule and item.severity is Severity.FAIL for item in self.found)
 
-    def load(self, rule: str, suffix: str) -> Any:
-        """The JSON of a sidecar; None where it is missing or is none, which is then said."""
+    def load(self, rule: str, suffix: str) -> dict[str, Any] | None:
+        """The JSON of a sidecar; None where it is missing or is no object, which is then said."""
         path = sidecar(self.wheel, suffix)
         if not path.is_file():
             self.fail(rule, suffix, "is not there", _AGAIN)
             return None
         try:
-            return claims.read_json(path)
+            told = claims.read_json(path)
         except ValueError as error:
             self.fail(rule, suffix, str(error), _AGAIN)
             return None
+        if not isinstance(told, dict):
+            self.fail(rule, suffix, "it is JSON, and no object", _AGAIN)
+            return None
+        return told
 
 
 def compare(wheel: Path, metadata: Mapping[str, tuple[str, ...]] | None, trust: Trust) -> tuple[Finding, ...]:
@@ -116,7 +120,7 @@ def _proof(beside: _Beside) -> tuple[Record | None, str | None]:
         count = len(proof.of(Severity.FAIL))
         beside.fail(PROOF_RULE, PROOF, f"says that the wheel failed: {count} findings", "Do not install this wheel.")
     elif proof.file != beside.wheel.name:
-        message = f"names this wheel's sha256, and the wheel {ascii(proof.file)[1:121]}: it was renamed"
+        message = f"names this wheel's sha256, and the wheel {claims.shown(proof.file)}: it was renamed"
         beside.say(PROOF_RULE, Severity.WARN, PROOF, message)
     else:
         where = f"{proof.policy.target} ({proof.policy.cpu}, Python {proof.policy.python})"
@@ -126,7 +130,7 @@ def _proof(beside: _Beside) -> tuple[Record | None, str | None]:
 
 
 def _other(what: str, told: object, real: str) -> str:
-    return f"is about another {what}: its sha256 is {ascii(told)[1:-1][:64]}, and this one's is {real}"
+    return f"is about another {what}: its sha256 is {claims.shown(told)[:64]}, and this one's is {real}"
 
 
 # --- the SBOM --------------------------------------------------------------------------------------------------------
@@ -149,7 +153,7 @@ def _sbom(beside: _Beside, document: Any, record: Record | None) -> None:
         _agree(beside, SBOM_RULE, SBOM, claimed, claims.expected_of_sbom(record))
     required = frozenset((beside.metadata or {}).get("requires-dist", ()))
     if claims.requirements_of_sbom(document) - required:
-        extra = some(sorted(ascii(line)[1:-1] for line in claims.requirements_of_sbom(document) - required))
+        extra = some(sorted(claims.shown(line) for line in claims.requirements_of_sbom(document) - required))
         beside.fail(SBOM_RULE, SBOM, f"says that the wheel requires what its METADATA does not: {extra}")
     if not beside.failed(SBOM_RULE):
         told = f"{len(claimed)} inputs by their sha256" + (", as the proof's record has them" if record else "")
@@ -187,7 +191,7 @@ def _statement(beside: _Beside, told: Any, record: Record | None, verdict: str |
     wanted = (STATEMENT_TYPE, PREDICATE_TYPE, BUILD_TYPE)
     if types != wanted:
         wrong = next(each for each, right in zip(types, wanted, strict=True) if each != right)
-        what = f"is of a type that this crosswheel does not know: {ascii(wrong)[1:81]}"
+        what = f"is of a type that this crosswheel does not know: {claims.shown(wrong)}"
         beside.fail(STATEMENT_RULE, STATEMENT, what, "A newer crosswheel may know it.")
         return
     if list(subjects) != [beside.sha256]:
@@ -250,7 +254,7 @@ def _envelope(beside: _Beside, path: Path, statement: bytes, key: SSlibKey | Non
     try:
         told = claims.read_json(path)
         same = payload_of(told) == statement
-        signers = some(ascii(each)[1:-1] for each in signers_of(told))
+        signers = some(claims.shown(each) for each in signers_of(told))
         held = key is not None and holds(told, key)
     except ValueError as error:
         beside.fail(SIGNATURE_RULE, ENVELOPE, f"is no signature: {error}")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crosswheel.errors import FetchError, InputError, MachineError
-from crosswheel.publishing.claims import parse_json
+from crosswheel.publishing.claims import parse_json, shown
 from crosswheel.publishing.provenance import PAYLOAD_TYPE
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def payload_of(envelope: Any) -> bytes:
         raise ValueError("it is no DSSE envelope")
     kind, payload, signatures = (envelope.get(key) for key in ("payloadType", "payload", "signatures"))
     if kind != PAYLOAD_TYPE:
-        raise ValueError(f"its payloadType is {ascii(kind)[:80]}, and a statement's is {PAYLOAD_TYPE}")
+        raise ValueError(f"its payloadType is {shown(kind)}, and a statement's is {PAYLOAD_TYPE}")
     if not isinstance(payload, str) or not isinstance(signatures, list) or not signatures:
         raise ValueError("it has no payload, or no signatures")
     for item in signatures:
@@ -220,7 +220,7 @@ def sigstore_payload(bundle: bytes, identity: str, issuer: str | None, *, offlin
     except (errors.VerificationError, InvalidBundle) as error:
         raise ValueError(str(error) or type(error).__name__) from error
     if kind != PAYLOAD_TYPE:
-        raise ValueError(f"it signs {ascii(kind)[:80]}, which is no statement")
+        raise ValueError(f"it signs {shown(kind)}, which is no statement")
     return bytes(payload)
 
 
