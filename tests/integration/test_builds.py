@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 from commandline import Built, CommandLine
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 from elftools.elf.elffile import ELFFile
 from elftools.elf.gnuversions import GNUVerNeedSection
 from elves import binaries
@@ -25,6 +27,7 @@ from crosswheel.planning.resolve import Request, resolve
 from crosswheel.planning.sources import fetch_step
 from crosswheel.planning.steps import FilesStep, LocalStep, RenderedFile, RunStep, Step, TreeStep
 from crosswheel.proving.prove import RULES, Proof
+from crosswheel.publishing.sidecars import PROOF, SBOM, STATEMENT, sidecar
 from crosswheel.spec.catalog import Catalog
 from crosswheel.spec.sources import Place, Source
 
@@ -86,7 +89,7 @@ def test_a_wheel_for_its_target(built: Callable[[str], Built], expected: Expecte
     assert made.answer["sha256"] == sha256_file(made.wheel)
     assert [path.name for path in sorted(made.wheel.parent.iterdir())] == [
         expected.file,
-        f"{expected.file}.proof.json",
+        *(f"{expected.file}{suffix}" for suffix in sorted((PROOF, SBOM, STATEMENT))),
     ]
     found = binaries(made.wheel)
     assert found, "the extension is missing"
@@ -138,6 +141,24 @@ def test_what_it_was_made_of_stands_in_the_proof(built: Callable[[str], Built], 
     assert re.fullmatch("[0-9a-f]{64}", sysroot["lock_sha256"])
 
 
+@pytest.mark.parametrize("expected", EXPECTED, ids=lambda expected: expected.build)
+def test_what_lies_beside_it(built: Callable[[str], Built], crosswheel: CommandLine, expected: Expected) -> None:
+    wheel = built(expected.build).wheel
+    (told,) = crosswheel.json("verify", "--provenance", wheel)["provenance"]
+    assert {item["rule"]: item["severity"] for item in told["findings"]} == {
+        "proof": "pass",
+        "sbom": "pass",
+        "provenance": "pass",
+        "signature": "not_proven",
+    }
+    text = sidecar(wheel, SBOM).read_text()
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
+    packages = {item["name"]: item for item in json.loads(text)["components"] if item["bom-ref"].startswith("deb ")}
+    (libc,) = packages["libc6-dev"]["hashes"]
+    assert libc["content"] in sidecar(wheel, STATEMENT).read_text()
+    assert "crosswheel:unknown-root" not in text
+
+
 def test_a_second_time_nothing_is_built(crosswheel: CommandLine, built: Callable[[str], Built], tmp_path: Path) -> None:
     made = built("main job")
     answer = crosswheel.json("build", *made.words, "--out", tmp_path)
@@ -145,6 +166,8 @@ def test_a_second_time_nothing_is_built(crosswheel: CommandLine, built: Callable
     assert [step["key"] for step in answer["steps"]] == [step["key"] for step in made.answer["steps"]]
     assert answer["sha256"] == made.answer["sha256"]
     assert answer["seconds"] < 2
+    for suffix in (SBOM, STATEMENT):
+        assert sidecar(Path(answer["wheel"]), suffix).read_bytes() == sidecar(made.wheel, suffix).read_bytes()
     again = crosswheel("build", *made.words, "--out", tmp_path)
     assert again.returncode == 0
     assert again.stderr == "✓ nothing to do: the result is in the store\n"

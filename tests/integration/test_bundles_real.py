@@ -35,6 +35,8 @@ def test_a_bundle_is_built_proved_and_released(crosswheel: CommandLine, target: 
     assert {finding["severity"] for finding in answer["proof"]["findings"]} == {"pass"}
     kept = json.loads(released.with_name(f"{released.name}.proof.json").read_text())
     assert (kept["build"]["recipe"], kept["build"]["output"]) == ("hello", "hello")
+    (told,) = crosswheel.json("verify", "--provenance", released)["provenance"]
+    assert told["passed"] is True and len(told["findings"]) == 4
     with tarfile.open(released) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert names == {
