@@ -15,6 +15,7 @@ from invoke.exceptions import Exit
 from crosswheel.cli.asking import Asked, package_task
 from crosswheel.cli.executing import execute_all
 from crosswheel.cli.releasing import release_output
+from crosswheel.cli.sarif import SARIF_HELP, sarif_file, write_sarif
 from crosswheel.cli.settings import MIRROR_HELP, read_settings, the_catalog
 from crosswheel.errors import InputError
 from crosswheel.planning.archives import refuse_unused
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
         **MIRROR_HELP,
         "keep-failed": "Keep the folder of a failed step, for `./x shell KEY`.",
         "with-dependencies": "Lay all that the wheel requires beside it, in a wheelhouse that pip installs from.",
+        "sarif": SARIF_HELP,
         "json": "Print one JSON object on stdout, and nothing else there.",
     },
 )
@@ -56,6 +58,7 @@ def build(
     offline: bool = False,
     keep_failed: bool = False,
     with_dependencies: bool = False,
+    sarif: str | None = None,
     json: bool = False,
 ) -> None:
     """Build a package into a wheel for a target, and prove that it fits.
@@ -83,6 +86,7 @@ def build(
     if with_dependencies and planned.resolution.output != WHEEL:
         what = f"{planned.resolution.output} of {planned.resolution.recipe.name} is no wheel, and requires none"
         raise InputError(what, where="--with-dependencies", hint="leave it out, or build a wheel: --output wheel")
+    findings = sarif_file(Path(sarif), ()) if sarif else None
     store = Store(settings.store)
     result = execute_all((planned.proof, planned.output), catalog, store, settings, quiet=json)
     artefacts = result.artefacts[planned.output.key], result.artefacts[planned.proof.key]
@@ -97,6 +101,8 @@ def build(
         from crosswheel.cli.requirements import with_requirements
 
         (proof,) = with_requirements([(released, proof)], catalog, store, quiet=json)
+    if findings:
+        write_sarif(findings, [released], [proof])
     _tell(released, proof, house, result, time.monotonic() - began, as_json=json)
     if not proof.passed or (house and house.missing):
         raise Exit(code=1)

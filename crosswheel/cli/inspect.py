@@ -12,6 +12,7 @@ from invoke.exceptions import Exit
 
 from crosswheel.cli.arguments import task
 from crosswheel.cli.asking import PACKAGE_HELP, local_sources
+from crosswheel.cli.sarif import SARIF_HELP
 from crosswheel.cli.settings import DATA, MIRROR_HELP, read_settings, the_catalog
 from crosswheel.errors import InputError
 
@@ -150,7 +151,7 @@ def shell(_context: Context, key: str) -> None:
         "source": PACKAGE_HELP["source"],
         **MIRROR_HELP,
         "recipe": "Use this recipe's check; `auto` (default) finds it by the wheel's name and version.",
-        "sarif": "Write the findings to this file besides, as SARIF 2.1.0 for CI viewers.",
+        "sarif": SARIF_HELP,
         "provenance": "Compare what lies beside each wheel (proof, SBOM, provenance, signature); judge nothing anew.",
         "key": "With --provenance: the public key (PEM) by which the provenance must be signed.",
         "identity": "With --provenance: who must have signed it by sigstore (an e-mail address, or a workflow's URL).",

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 from zipfile import is_zipfile
@@ -18,6 +16,7 @@ from packaging.version import Version
 
 from crosswheel.cli.asking import DEFAULT_TARGET
 from crosswheel.cli.executing import execute_all
+from crosswheel.cli.sarif import sarif_file, write_sarif
 from crosswheel.cli.settings import the_catalog
 from crosswheel.digest import sha256_file
 from crosswheel.errors import InputError
@@ -79,36 +78,6 @@ def verify_all(asked: Verification, settings: Settings, *, as_json: bool) -> boo
         for wheel, proof in zip(asked.wheels, proofs, strict=True):
             show_proof(proof, wheel, seconds=None)
     return all(proof.passed for proof in proofs)
-
-
-def sarif_file(asked: Path, wheels: Iterable[Path]) -> Path:
-    """The file to which findings are written, as it is called behind links. ``InputError`` where it cannot be one."""
-    where, path = f"--sarif {asked}", asked.resolve()
-    if not path.parent.is_dir():
-        raise InputError("there is no such folder to write this file into", where=where)
-    if path.exists() and not path.is_file():
-        raise InputError("this is no file that can be written", where=where, hint="name a file, such as proof.sarif")
-    if path in (wheel.resolve() for wheel in wheels):
-        raise InputError("this is one of the wheels", where=where, hint="name a file, such as proof.sarif")
-    return path
-
-
-def write_sarif(path: Path, wheels: Iterable[Path], proofs: Iterable[Proof]) -> None:
-    """Writes the proofs of the wheels as SARIF to ``path``, all of it or nothing. Wheels below the current folder are
-    named by their way from there, because a CI job runs where the viewer's files begin."""
-    from crosswheel.proving.sarif import sarif
-
-    here = Path.cwd()
-    places = [Path(os.path.normpath(here / wheel)) for wheel in wheels]
-    names = [(place.relative_to(here) if place.is_relative_to(here) else place).as_posix() for place in places]
-    log = sarif(dict(zip(names, proofs, strict=True)), version=version("crosswheel"))
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_text(json.dumps(log, indent=2) + "\n", encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise InputError("this file cannot be written", where=f"--sarif {path}", why=str(error)) from error
 
 
 def proofs_of(asked: Verification, catalog: Catalog) -> list[ProofStep]:

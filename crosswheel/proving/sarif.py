@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import quote
 
 from crosswheel.digest import sha256_json
-from crosswheel.proving import emulate
+from crosswheel.proving import bundles, emulate
 from crosswheel.proving.findings import Finding, Severity
 from crosswheel.proving.prove import STATIC_RULES, Proof
 
@@ -28,7 +28,11 @@ _KINDS = {
 }
 """What is no failure has no level (3.27.9, 3.27.10)."""
 
-_ABOUT: Mapping[str, str] = {**{rule.name: rule.about for rule in STATIC_RULES}, emulate.NAME: emulate.ABOUT}
+_ABOUT: Mapping[str, str] = {
+    **{rule.name: rule.about for rule in bundles.STATIC_RULES},
+    **{rule.name: rule.about for rule in STATIC_RULES},
+    emulate.NAME: emulate.ABOUT,
+}
 
 
 def sarif(proofs: Mapping[str, Proof], *, version: str) -> dict[str, Any]:

@@ -43,7 +43,11 @@ WHEELS: Mapping[tuple[str, str], str] = {
 def fetching(requirement: str, tag: str) -> FetchStep:
     """The step that brings a wheel of :data:`WHEELS`."""
     stem = requirement.replace("==", "-").replace("tflite-runtime", "tflite_runtime")
-    file, sha256 = f"{stem}-{TAGS[tag]}.whl", WHEELS[requirement, tag]
+    return wheel_step(requirement, f"{stem}-{TAGS[tag]}.whl", WHEELS[requirement, tag])
+
+
+def wheel_step(requirement: str, file: str, sha256: str) -> FetchStep:
+    """The step that brings a wheel."""
     return fetch_step(Source(file=file, sha256=sha256, places=(Place(uri=f"pypi:{requirement}"),)))
 
 

@@ -174,6 +174,19 @@ def test_a_second_time_nothing_is_built(crosswheel: CommandLine, built: Callable
     assert "63 tests passed" in again.stdout
 
 
+def test_its_findings_for_ci_viewers(crosswheel: CommandLine, built: Callable[[str], Built], tmp_path: Path) -> None:
+    made = built("wrapt")
+    missing = crosswheel("build", *made.words, "--out", tmp_path, "--sarif", tmp_path / "none" / "proof.sarif")
+    assert missing.returncode == 2
+    assert "there is no such folder" in missing.stderr
+    answer = crosswheel.json("build", *made.words, "--out", tmp_path, "--sarif", tmp_path / "proof.sarif")
+    (run,) = json.loads((tmp_path / "proof.sarif").read_text())["runs"]
+    (wheel,) = run["artifacts"]
+    assert wheel["hashes"] == {"sha-256": answer["sha256"]}
+    assert wheel["properties"]["passed"]
+    assert {rule["id"] for rule in run["tool"]["driver"]["rules"]} == set(RULES)
+
+
 def test_two_versions_of_bazel_are_two_builds(built: Callable[[str], Built], crosswheel: CommandLine) -> None:
     text, starlark = built("main job"), built("starlark")
     assert text.key("run") != starlark.key("run")

@@ -95,7 +95,7 @@ def test_tensorflow_1_6_dies_on_a_core_2_and_the_function_is_named(
     assert proof.failed == {"instructions", "emulated"}
     (died,) = proof.of("emulated", Severity.FAIL)
     assert died.message == (
-        "`import tensorflow` died of SIGILL under qemu-x86_64 -cpu Conroe: vmovdqu (AVX) in "
+        "`import external, tensorflow` died of SIGILL under qemu-x86_64 -cpu Conroe: vmovdqu (AVX) in "
         "std::_Hashtable<…>::_M_emplace<…> of tensorflow/libtensorflow_framework.so, reached from the static "
         "initialiser of tensor.cc, while `import tensorflow` loaded tensorflow/python/_pywrap_tensorflow_internal.so"
     )

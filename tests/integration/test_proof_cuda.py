@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import re
 import subprocess
-import sys
 from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
+from real_wheels import made, wheel_step
 
-from crosswheel.digest import sha256_file
 from crosswheel.proving.cuda import NAME
 from crosswheel.proving.facts import read_wheel
 from crosswheel.proving.fatbin import Container, read_fatbins
 from crosswheel.proving.findings import Finding, Severity
 from crosswheel.proving.prove import prove
+from crosswheel.spec.catalog import Catalog
 from crosswheel.spec.policy import Policy
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
@@ -24,28 +24,24 @@ TENSORFLOW = "tensorflow_gpu-1.5.0-cp36-cp36m-manylinux1_x86_64.whl"
 NVJPEG = "nvidia_nvjpeg-13.3.2.43-py3-none-manylinux2014_x86_64.manylinux_2_17_x86_64.whl"
 CUOBJDUMP = "nvidia_cuda_cuobjdump-13.5.37-py3-none-manylinux2014_x86_64.manylinux_2_17_x86_64.whl"
 WHEELS = {
-    TENSORFLOW: "57b1ebfaba9fa2d9834c943ce00f6f6f886b3e2a9fe60eb5551cfdec78c4c780",
-    NVJPEG: "27f9c4a25a73f1d1ad35c342c8d657c8ff43e23877f338ef15fb2602ac2e5aa8",
-    CUOBJDUMP: "38780fee50863252a0b8926357faa91615ca1c8346490563f33a06100cd73f58",
+    "tensorflow-gpu==1.5.0": (TENSORFLOW, "57b1ebfaba9fa2d9834c943ce00f6f6f886b3e2a9fe60eb5551cfdec78c4c780"),
+    "nvidia-nvjpeg==13.3.2.43": (NVJPEG, "27f9c4a25a73f1d1ad35c342c8d657c8ff43e23877f338ef15fb2602ac2e5aa8"),
+    "nvidia-cuda-cuobjdump==13.5.37": (CUOBJDUMP, "38780fee50863252a0b8926357faa91615ca1c8346490563f33a06100cd73f58"),
 }
+"""Requirement → file and sha256. NVIDIA's own tool is one of them."""
 LIBRARY = "nvidia/cu13/lib/libnvjpeg.so.13"
 INTERNAL = "tensorflow_gpu-1.5.0.data/purelib/tensorflow/python/_pywrap_tensorflow_internal.so"
 FIRST_GPUS = ("3.5", "3.7", "5.2", "6.0", "6.1", "7.0")
 
 
 @pytest.fixture(scope="module")
-def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheels as pip finds them on the package index; NVIDIA's own tool is one of them."""
+def wheels(catalog: Catalog, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the wheels of the package index, which lie in the user's store."""
     folder = tmp_path_factory.mktemp("wheels")
-    pip = (sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", f"--dest={folder}")
-    for requirement, python, platform in (
-        ("tensorflow-gpu==1.5.0", "3.6", "manylinux1_x86_64"),
-        ("nvidia-nvjpeg==13.3.2.43", "3.11", "manylinux2014_x86_64"),
-        ("nvidia-cuda-cuobjdump==13.5.37", "3.11", "manylinux2014_x86_64"),
-    ):
-        subprocess.run((*pip, f"--python-version={python}", f"--platform={platform}", requirement), check=True)
-    for name, digest in WHEELS.items():
-        assert sha256_file(folder / name) == digest
+    steps = [wheel_step(requirement, *wheel) for requirement, wheel in WHEELS.items()]
+    done = made(steps, catalog)
+    for step in steps:
+        (folder / step.file).symlink_to(done[step.key] / step.file)
     return folder
 
 

@@ -16,7 +16,8 @@ from wheel_writer import write_wheel
 from crosswheel.building.job import Settings
 from crosswheel.cli import inspect, verifying
 from crosswheel.cli.asking import local_sources
-from crosswheel.cli.verifying import Verification, proofs_of, sarif_file, write_sarif
+from crosswheel.cli.sarif import sarif_file, write_sarif
+from crosswheel.cli.verifying import Verification, proofs_of
 from crosswheel.errors import InputError
 from crosswheel.planning.steps import LocalStep, ProofStep
 from crosswheel.proving.prove import prove
