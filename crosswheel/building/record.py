@@ -11,13 +11,14 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from typing import Any
 
+from crosswheel.building.artefacts import Damaged, read_meta
 from crosswheel.building.store import Store
 from crosswheel.digest import sha256_bytes
 from crosswheel.planning.arranging import MembersStep
 from crosswheel.planning.plan import Plan
 from crosswheel.planning.purposes import Purpose, purposes_of
 from crosswheel.planning.resolve import Resolution
-from crosswheel.planning.steps import FetchStep, ImageStep, LocalStep, LockStep, Step, TreeStep
+from crosswheel.planning.steps import FetchStep, ImageStep, LocalStep, LockStep, RunStep, Step, TreeStep
 
 
 def build_record(plan: Plan, store: Store) -> dict[str, Any]:
@@ -31,7 +32,7 @@ def build_record(plan: Plan, store: Store) -> dict[str, Any]:
     purposes = purposes_of(plan)
     locks = [step for step in steps if isinstance(step, LockStep)]
     trees = [step for step in steps if isinstance(step, TreeStep)]
-    roots = {step.lock: _root(step, purposes[step.key], store) for step in locks}
+    roots = {name: _root(step, purposes[step.key], store) for name, step in _named(locks).items()}
     return {
         "recipe": chosen.recipe.name,
         "version": chosen.release.version,
@@ -48,7 +49,23 @@ def build_record(plan: Plan, store: Store) -> dict[str, Any]:
         "patches": {patch.file: sha256_bytes(patch.text.encode()) for tree in trees for patch in tree.patches},
         "roots": roots,
         "steps": {step.name: step.key for step in steps},
+        **_notes(steps, store),
     }
+
+
+def _notes(steps: tuple[Step, ...], store: Store) -> dict[str, dict[str, Any]]:
+    """What runs said of themselves when they were made, by the note's name and the step's: ``remote`` is there where
+    one reached a cache or an executor, so that not all of it was compiled here."""
+    found: dict[str, dict[str, Any]] = {}
+    for step in steps:
+        if isinstance(step, RunStep):
+            try:
+                notes = read_meta(store.path(step.key)).notes
+            except (FileNotFoundError, Damaged):
+                continue  # it is in the store no more
+            for name, value in notes.items():
+                found.setdefault(name, {})[step.name] = value
+    return found
 
 
 def _request(chosen: Resolution) -> dict[str, Any]:
@@ -96,6 +113,13 @@ def _input(step: Step, purpose: Purpose, trees: list[TreeStep]) -> Iterator[dict
         return
     patches = [patch.file for tree in trees if step in tree.inputs.values() for patch in tree.patches]
     yield {**told, "purpose": purpose.word, **({"patches": list(dict.fromkeys(patches))} if patches else {})}
+
+
+def _named(locks: list[LockStep]) -> dict[str, LockStep]:
+    """The locks by their names. Two may have one name, where packages are wanted with and without what they depend on;
+    then a part of the key tells them apart."""
+    names = [step.lock for step in locks]
+    return {step.lock if names.count(step.lock) == 1 else f"{step.lock} {step.key[:8]}": step for step in locks}
 
 
 def _root(step: LockStep, purpose: Purpose, store: Store) -> dict[str, Any]:

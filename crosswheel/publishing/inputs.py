@@ -66,7 +66,7 @@ class ToldToolchain(_Told):
 
 
 class Record(_Told):
-    """The record of a build."""
+    """The record of a build. ``remote`` is what steps said of a remote cache or executor that they reached."""
 
     recipe: _Text
     version: _Text
@@ -79,6 +79,7 @@ class Record(_Told):
     patches: dict[str, Sha256]
     roots: dict[str, ToldRoot]
     steps: dict[str, Sha256] = Field(min_length=1)
+    remote: dict[str, dict[str, Any]] = {}
 
 
 def read_record(value: object, where: str = "") -> Record:

@@ -49,6 +49,7 @@ def statement(file: str, sha256: str, record: Record, *, sbom_sha256: str, verdi
                     "steps": record.steps,
                     "toolchain": record.toolchain.model_dump(mode="json"),
                     "unknownRoots": unknown_roots(record),
+                    **({"remote": _remote(record)} if record.remote else {}),
                 },
                 "resolvedDependencies": [descriptor(item) for item in inputs_of(record)],
             },
@@ -62,6 +63,18 @@ def statement(file: str, sha256: str, record: Record, *, sbom_sha256: str, verdi
         },
     }
     return (json.dumps(told, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def _remote(record: Record) -> dict[str, Any]:
+    """Where steps had results from: the endpoints that they reached, without how often, which is another each time."""
+    return {
+        step: {
+            name: told["url"]
+            for name, told in sorted(note.items())
+            if isinstance(told, dict) and told.get("reached") and isinstance(told.get("url"), str)
+        }
+        for step, note in record.remote.items()
+    }
 
 
 def given(record: Record) -> dict[str, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from packageurl import PackageURL
@@ -26,6 +27,7 @@ def pypi_purl(distribution: str, version: str | None, file: str | None = None) -
     return PackageURL("pypi", None, name, version, {"file_name": file} if file else None).to_string()
 
 
+@lru_cache(maxsize=8192)
 def deb_purl(vendor: str | None, package: str, version: str, architecture: str) -> str:
     """``pkg:deb/debian/libc6-dev@2.36-9?arch=arm64``; without a vendor where nobody knows whose package it is."""
     return PackageURL("deb", vendor, package, version, {"arch": architecture}).to_string()

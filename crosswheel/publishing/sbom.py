@@ -151,8 +151,9 @@ def _root(file: str, sha256: str, record: Record, metadata: Metadata | None) -> 
 
 def _licenses(headers: Metadata) -> list[License]:
     """The licence as METADATA declares it, by the most exact of its headers; none where it declares none."""
-    told = [*headers.get("license-expression", ()), *headers.get("license", ())]
-    named = [text.strip() for text in told if text.strip() and "\n" not in text and len(text) <= _MOST_LICENSE]
+    told = [text.strip() for name in ("license-expression", "license") for text in headers.get(name, ())]
+    # Of a package that says none, older setuptools write "UNKNOWN".
+    named = [text for text in told if text not in ("", "UNKNOWN") and "\n" not in text and len(text) <= _MOST_LICENSE]
     prefix = "License :: "
     classes = [text.rpartition(" :: ")[2] for text in headers.get("classifier", ()) if text.startswith(prefix)]
     factory = LicenseFactory()

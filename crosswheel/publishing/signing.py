@@ -187,8 +187,11 @@ def sigstore_signed(statements: list[bytes], token: str | None) -> list[bytes]:
         context = SigningContext.from_trust_config(ClientTrustConfig.production())
         with context.signer(oidc.IdentityToken(found)) as signer:
             return [f"{signer.sign_dsse(Statement(text)).to_json()}\n".encode() for text in statements]
-    except (errors.Error, oidc.IdentityError, OSError) as error:
-        raise FetchError("sigstore did not sign", why=str(error) or type(error).__name__, hint=_IDENTITY) from error
+    except oidc.IdentityError as error:
+        raise MachineError("sigstore does not take this identity", why=str(error), hint=_IDENTITY) from error
+    except (errors.Error, OSError) as error:
+        hint = "its public services must be reached from here; a key needs none: --key key.pem"
+        raise FetchError("sigstore did not sign", why=str(error) or type(error).__name__, hint=hint) from error
 
 
 _IDENTITY = (

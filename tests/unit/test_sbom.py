@@ -19,6 +19,7 @@ from crosswheel.errors import DataError
 from crosswheel.planning.plan import plan
 from crosswheel.planning.resolve import Request, resolve
 from crosswheel.planning.sources import LocalSource
+from crosswheel.planning.steps import LockStep, RunStep
 from crosswheel.proving.bundles import RULES as BUNDLE_RULES
 from crosswheel.proving.prove import RULES
 from crosswheel.publishing.inputs import inputs_of, read_record
@@ -134,6 +135,7 @@ def test_requirements_are_those_of_metadata(released: Released) -> None:
             {"license": {"name": "X"}},
         ),
         ({"license": ("x" * 5000,)}, None),
+        ({"license": ("UNKNOWN",)}, None),
         ({}, None),
     ],
 )
@@ -337,6 +339,33 @@ def test_package_urls_of_places(place: str, purl: str | None) -> None:
     found, _ = source_purl("f.zip", DIGEST, ("https://example.org/f.zip", place) if purl is None else (place,))
     assert PackageURL.from_string(found).to_string() == found
     assert found == purl if purl else found.startswith("pkg:generic/f.zip?")
+
+
+def test_what_a_step_had_from_elsewhere_is_said(catalog: Catalog, tmp_path: Path) -> None:
+    made, store = planned(catalog), Store(tmp_path)
+    (run,) = [step for step in made.steps if isinstance(step, RunStep)]
+    note = {
+        "cache": {"url": "https://cache.example.org/", "reached": True, "hits": 7},
+        "executor": None,
+        "upload": True,
+    }
+    meta = {"name": run.name, "kind": "run", "seconds": 1.0, "bytes": 0, "tool": "0", "files": {}, "links": {}}
+    store.path(run.key).mkdir(parents=True)
+    (store.path(run.key) / "meta.json").write_text(json.dumps({**meta, "notes": {"remote": note}}))
+    record = build_record(made, store)
+    assert record["remote"] == {run.name: note}
+    told = json.loads(statement("x.whl", DIGEST, read_record(record), sbom_sha256=DIGEST, verdict=DIGEST))
+    internal = told["predicate"]["buildDefinition"]["internalParameters"]
+    assert internal["remote"] == {run.name: {"cache": "https://cache.example.org/"}}
+
+
+def test_two_locks_of_one_name_are_both_told(catalog: Catalog, tmp_path: Path) -> None:
+    """CUDA's packages: as they are for the toolkit, and installed by force with what they depend on."""
+    request = Request(recipe="cuda-check", target="jetson-tx1", features={"cuda": True}, apt_force=True)
+    made = plan(resolve(request, catalog), catalog, rules=RULES)
+    locks = [step for step in made.steps if isinstance(step, LockStep)]
+    assert len({step.lock for step in locks}) < len(locks)
+    assert len(build_record(made, Store(tmp_path))["roots"]) == len(locks)
 
 
 def test_roots_and_what_they_are_for(released: Released) -> None:
