@@ -50,12 +50,6 @@ class Axes(Model):
     cpu: Values = (DEFAULT,)
     features: Features = ((),)
 
-    @model_validator(mode="after")
-    def _no_axis_is_empty(self) -> Axes:
-        if not self.features:
-            raise ValueError("`features` has no set; a set of none is [[]]")
-        return self
-
 
 class Exclude(Model):
     """Cells of the axes that are left out: those that have one of the values of each key that is given. A version and a
