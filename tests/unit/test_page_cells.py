@@ -7,9 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from index_writer import CATALOG
-from page_writer import ended, failed, line, night, of_wheel, wheel
-from wheel_writer import POLICY
+from page_writer import CATALOG, POLICY, ended, failed, line, night, of_wheel, wheel
 
 from crosswheel.publishing.history import CellLine, Ended, read_history
 from crosswheel.publishing.page.cells import Cell, State, cells_of, nights_of

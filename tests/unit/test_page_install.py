@@ -6,8 +6,7 @@ import shlex
 from pathlib import Path
 
 import pytest
-from index_writer import CATALOG
-from page_writer import URL, line, night, page, wheel
+from page_writer import CATALOG, URL, line, night, page, wheel
 
 from crosswheel.errors import InputError
 from crosswheel.publishing.history import read_history

@@ -365,10 +365,12 @@ function setUpFilter() {
 
   let waiting = 0;
   form.addEventListener("submit", (event) => event.preventDefault());
-  form.addEventListener("input", () => {
+  const soon = () => {
     window.clearTimeout(waiting);
     waiting = window.setTimeout(() => apply(true), 120);
-  });
+  };
+  form.addEventListener("input", soon);
+  form.addEventListener("change", soon);
   form.addEventListener("reset", () => window.setTimeout(() => apply(true), 0));
   for (const tile of document.querySelectorAll("a.tile")) {
     tile.addEventListener("click", (event) => {

@@ -3,17 +3,33 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
 
-from index_writer import CATALOG, released
-from wheel_writer import POLICY
-
+from crosswheel.digest import sha256_file
+from crosswheel.proving.findings import Finding, Severity
+from crosswheel.proving.prove import Proof
 from crosswheel.publishing.history import CellLine, End, Ended, Fault, Start, Steps, Writer, file_name, night_of
 from crosswheel.publishing.page.build import Done, build_page
+from crosswheel.spec.catalog import Catalog
+from crosswheel.spec.policy import Policy
+from crosswheel.spec.sysroots import Floors
+
+CATALOG = Catalog(Path(__file__).resolve().parents[1])
+POLICY = Policy(
+    target="rpi4",
+    arch="aarch64",
+    python="3.11",
+    cpu="cortex-a72",
+    qemu="cortex-a72",
+    avx=False,
+    sysroot="debian-12",
+    floors=Floors(GLIBC="2.36", GLIBCXX="3.4.30", CXXABI="1.3.13", GCC="11.0"),
+)
 
 AT = datetime(2026, 11, 19, 23, 0, tzinfo=UTC)
 URL = "https://wheels.example.org/cw"
@@ -34,26 +50,33 @@ def wheel(
     told: Mapping[str, object] | None = None,
     tag: str = "",
 ) -> Path:
-    """A released wheel of a recipe, with its proof."""
-    own = cpu or CATALOG.target(target).cpu
-    arch = CATALOG.target(target).arch
-    policy = POLICY.model_copy(update={"target": target, "cpu": own, "python": python, "arch": arch})
+    """A released wheel of a recipe, with its proof; ``told`` and ``build`` are what the proof says otherwise."""
+    known = CATALOG.target(target)
     digits = python.replace(".", "")
-    made = released(
-        dist,
-        name,
-        version,
-        folder=f"{target}/{cpu}" if cpu else target,
-        tag=f"cp{digits}-cp{digits}-linux_{arch}",
-        build=tag,
-        more="".join(f"Requires-Dist: {each}\n" for each in requires),
-        told={"policy": policy.model_dump(mode="json"), **(told or {})},
+    stem = f"{name}-{version}"
+    file = f"{stem}{f'-{tag}' if tag else ''}-cp{digits}-cp{digits}-linux_{known.arch}.whl"
+    folder = dist / target / cpu
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted = "".join(f"Requires-Dist: {each}\n" for each in requires)
+    metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{wanted}\n"
+    with zipfile.ZipFile(folder / file, "w") as archive:
+        for member, text in ((f"{name}.py", "answer = 42\n"), (f"{stem}.dist-info/METADATA", metadata)):
+            archive.writestr(zipfile.ZipInfo(member, (2020, 1, 1, 0, 0, 0)), text)
+    judged_for = {"target": target, "cpu": cpu or known.cpu, "python": python, "arch": known.arch}
+    proof = Proof(
+        file=file,
+        sha256=sha256_file(folder / file),
+        size=(folder / file).stat().st_size,
+        policy=POLICY.model_copy(update=judged_for),
+        policy_sha256="b" * 64,
+        rules={"tag": 1},
+        findings=(Finding(rule="tag", severity=Severity.PASS, subject=file, message="it was said"),),
+        run=None,
     )
-    proof = made.with_name(f"{made.name}.proof.json")
-    value = json.loads(proof.read_bytes())
-    value["build"] = {"recipe": name.replace("_", "-"), "version": version, **(build or {})}
-    proof.write_text(json.dumps(value))
-    return made
+    record = {"recipe": name.replace("_", "-"), "version": version, **(build or {})}
+    value = {**proof.as_json(), **(told or {}), "build": record}
+    (folder / f"{file}.proof.json").write_text(json.dumps(value))
+    return folder / file
 
 
 def line(cell: str, *, state: str = "planned", why: str = "", **more: object) -> CellLine:
