@@ -13,6 +13,7 @@ from crosswheel.cli import mirroring as _mirroring
 from crosswheel.cli import project as _project
 from crosswheel.cli import provenance as _provenance
 from crosswheel.cli import recipes as _recipes
+from crosswheel.cli import report as _report
 from crosswheel.cli import upkeep as _upkeep
 from crosswheel.cli.arguments import teach_parser
 from crosswheel.cli.program import teach_data
@@ -43,6 +44,8 @@ ns = Collection(
     _recipes.recipe,
     _doctor.doctor,
 )
+ns.add_collection(_report.tasks)
+
 if CHECKOUT:  # what is for those who work on crosswheel
     for _task in (_upkeep.status, _project.test, _project.lint, _project.bench):
         ns.add_task(_task)
