@@ -69,7 +69,7 @@ def _notes(steps: tuple[Step, ...], store: Store) -> dict[str, dict[str, Any]]:
 
 
 def _request(chosen: Resolution) -> dict[str, Any]:
-    """What was asked, as one would ask for it with every default said: whoever asks so gets this plan."""
+    """What was asked, with every default filled in; ``no-NAME`` is a feature that is on by default, and off here."""
     known = {name for name, data in chosen.recipe.features.items() if data.default}
     return {
         "recipe": chosen.recipe.name,
