@@ -7,12 +7,15 @@ from invoke.collection import Collection
 from crosswheel.cli import build as _build
 from crosswheel.cli import cudnn as _cudnn
 from crosswheel.cli import doctor as _doctor
+from crosswheel.cli import drafting as _drafting
 from crosswheel.cli import headers as _headers
 from crosswheel.cli import inspect as _inspect
+from crosswheel.cli import matrix as _matrix
 from crosswheel.cli import mirroring as _mirroring
 from crosswheel.cli import project as _project
 from crosswheel.cli import provenance as _provenance
 from crosswheel.cli import recipes as _recipes
+from crosswheel.cli import rendering_ci as _rendering_ci
 from crosswheel.cli import report as _report
 from crosswheel.cli import upkeep as _upkeep
 from crosswheel.cli.arguments import teach_parser
@@ -44,6 +47,9 @@ ns = Collection(
     _recipes.recipe,
     _doctor.doctor,
 )
+ns.add_collection(_drafting.new)
+_matrix.tasks.add_task(_rendering_ci.render_task)
+ns.add_collection(_matrix.tasks)
 ns.add_collection(_report.tasks)
 
 if CHECKOUT:  # what is for those who work on crosswheel
