@@ -94,11 +94,12 @@ def test_tensorflow_1_6_dies_on_a_core_2_and_the_function_is_named(
     proof = of(told, "tensorflow==1.6.0", tag)
     assert proof.failed == {"instructions", "emulated"}
     (died,) = proof.of("emulated", Severity.FAIL)
-    assert died.message == (
+    assert died.message.startswith(
         "`import external, tensorflow` died of SIGILL under qemu-x86_64 -cpu Conroe: vmovdqu (AVX) in "
         "std::_Hashtable<…>::_M_emplace<…> of tensorflow/libtensorflow_framework.so, reached from the static "
-        "initialiser of tensor.cc, while `import tensorflow` loaded tensorflow/python/_pywrap_tensorflow_internal.so"
+        "initialiser of tensor.cc, while "
     )
+    assert died.message.endswith(" loaded tensorflow/python/_pywrap_tensorflow_internal.so")
     assert "was compiled with AVX" in died.hint
     assert "Build it with `--no-avx`" in died.hint
     assert "Only its import was tried, because the recipe's check brings no " in died.hint
