@@ -95,11 +95,14 @@ def run_task(
     command is given again.
     """
     from crosswheel.building.store import Store
+    from crosswheel.publishing.history import file_name
 
     began = time.monotonic()
     settings = read_settings(
         jobs=jobs, memory=memory, sandbox=sandbox, mirror=mirror, offline=offline, keep_failed=keep_failed
     )
+    if night is not None:
+        file_name(night, shard)  # refuses what is no name, before anything is planned
     chosen = choose(matrix, only, shard)
     recorder = _run(chosen, Store(settings.store), settings, Path(history), Path(out), night, keep_going, quiet=json)
     seconds = time.monotonic() - began
