@@ -22,7 +22,7 @@ from crosswheel.proving.facts import read_headers, read_metadata_file
 from crosswheel.publishing.gathering import Candidate, all_of, at_once, gather
 from crosswheel.publishing.ledger import FILE, METADATA, WHEELS, Ledger, Listed, now, read_ledger
 from crosswheel.publishing.levels import Listing
-from crosswheel.publishing.sidecars import SUFFIXES, sidecar, sidecars_of
+from crosswheel.publishing.sidecars import SIGNATURES, STATEMENT, SUFFIXES, sidecar, sidecars_of
 from crosswheel.publishing.stages import LOCK, foreign, stages
 from crosswheel.publishing.writing import clear_partials, copy, put
 from crosswheel.publishing.yanks import FILE as YANKED
@@ -207,6 +207,9 @@ def _write(
     """Writes what differs, in the order of :class:`Stages`, and takes away pages of packages that are no more."""
     told = read_yanks(folder) if yanks is None else yanks
     lying = {wheel.place: wheel for wheel in candidates}
+    for known in ledger.wheels:
+        if known.place in lying:
+            _remove_stale_signatures(folder / known.path, lying[known.place])
     beside = {place: frozenset(sidecars_of(wheel.path)) for place, wheel in lying.items()}
     found = stages(folder, ledger, catalog, told, beside)
     stale, notes = foreign(folder, found)
@@ -243,6 +246,14 @@ def _put_beside(folder: Path, wheel: Listed, found: Candidate | None) -> Iterato
     for suffix, path in (sidecars_of(found.path) if found else {}).items():
         if put(sidecar(place, suffix), path.read_bytes()):
             yield f"{wheel.path}{suffix}"
+
+
+def _remove_stale_signatures(place: Path, found: Candidate) -> None:
+    """Where another statement comes, what signed the former one signs nothing any more."""
+    beside, old = sidecars_of(found.path), sidecar(place, STATEMENT)
+    if STATEMENT in beside and old.is_file() and sha256_file(old) != sha256_file(beside[STATEMENT]):
+        for suffix in set(SIGNATURES) - beside.keys():
+            sidecar(place, suffix).unlink(missing_ok=True)
 
 
 def _remove_empty(folder: Path, removed: Iterable[str]) -> None:

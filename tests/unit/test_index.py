@@ -244,6 +244,22 @@ def test_a_new_proof_of_the_same_wheel_replaces_the_old_one_and_no_page(dist: Pa
     assert "said again" in (index / "wheels" / "rpi4" / proof.name).read_text()
 
 
+def test_a_signature_stays_until_another_statement_comes(dist: Path, index: Path) -> None:
+    """Whoever signs in the index alone does not lose it by the next build; one of a former statement is no more."""
+    wheel = released(dist)
+    statement = wheel.with_name(f"{wheel.name}.intoto.json")
+    statement.write_text("{}")
+    build(dist, index)
+    signature = index / "wheels" / "rpi4" / f"{wheel.name}.intoto.jsonl"
+    signature.write_text("of the first")
+    build(dist, index)
+    assert signature.is_file()
+    statement.write_text('{"another": 1}')
+    build(dist, index)
+    assert not signature.exists()
+    assert "intoto.jsonl" not in json.dumps(answer(index, "simple", "quick"))
+
+
 def test_wheels_that_are_no_longer_in_dist_stay_in_the_index(dist: Path, index: Path) -> None:
     released(dist)
     build(dist, index)
