@@ -61,7 +61,11 @@ def render_task(
     chosen = choose(matrix, None, None)
     facts = load(Ci, chosen.catalog.layers.file("toolchains", "ci.toml"))
     names = shard_names(chosen, facts, engine, shards, per_cell=per_cell)
-    text = rendered(engine, facts, names, _words(engine, out, matrix, shards, at, per_cell=per_cell), matrix, at)
+    given = _in_repository(Path(matrix), "--matrix") if matrix else None
+    catalog = chosen.catalog
+    own = _in_repository(catalog.own, "--data") if catalog.own != catalog.root else None
+    words = _words(engine, out, given, shards, at, per_cell=per_cell)
+    text = rendered(engine, facts, names, words, at=at, matrix=given, own=own)
     if check:
         _compare(file, text)
         return
@@ -91,14 +95,24 @@ def _in_shards(chosen: Chosen, count: int) -> tuple[str, ...]:
     return tuple(", ".join(cell.id for cell in shard) for shard in found)
 
 
-def rendered(engine: Engine, facts: Ci, names: Sequence[str], again: Sequence[str], matrix: str | None, at: str) -> str:
-    """The file's text. ``again`` are the words of the command that renders it."""
+def rendered(
+    engine: Engine,
+    facts: Ci,
+    names: Sequence[str],
+    again: Sequence[str],
+    *,
+    at: str,
+    matrix: str | None = None,
+    own: str | None = None,
+) -> str:
+    """The file's text. ``again`` are the words of the command that renders it; the file of the ``matrix`` and the
+    folder of the user's ``own`` data are paths below the repository."""
     from crosswheel.publishing.workflows import Nightly, github, gitlab
 
     found = _AT.match(at)
     if not found:
         raise InputError(f"{at!r} is no time of a day", where="--at", hint="for example --at 01:17, which is in UTC")
-    command, setup, options = _installed()
+    command, setup, options = _installed(own)
     night = Nightly(
         command=command,
         setup=setup,
@@ -112,14 +126,28 @@ def rendered(engine: Engine, facts: Ci, names: Sequence[str], again: Sequence[st
     return (github if engine == "github" else gitlab)(night, facts)
 
 
-def _installed() -> tuple[str, tuple[str, ...], str]:
-    """How crosswheel is run there: a checkout runs itself; else the installed version is installed, and the
-    repository is the folder of the user's data."""
+def _installed(own: str | None) -> tuple[str, tuple[str, ...], str]:
+    """How crosswheel is run there, what comes before, and with which folder of data: a checkout runs itself; else the
+    version that is installed here is installed there."""
+    options = f"--data {shlex.quote(own)}" if own else ""
     if CHECKOUT:
-        return COMMAND, (), ""
+        return COMMAND, (), options
     place = ".crosswheel/venv"
     setup = (f"python3 -m venv {place}", f"{place}/bin/pip install --quiet crosswheel=={version('crosswheel')}")
-    return f"{place}/bin/{COMMAND}", setup, "--data ."
+    return f"{place}/bin/{COMMAND}", setup, options
+
+
+def _in_repository(path: Path, where: str) -> str:
+    """A path as a job sees it, which runs in the folder of the repository. ``InputError`` for one that is elsewhere."""
+    here = Path.cwd().resolve()
+    found = path.expanduser().resolve()
+    if not found.is_relative_to(here):
+        raise InputError(
+            "a job would not find this, since it is not in the repository",
+            where=f"{where} {path}",
+            why=f"the workflow is rendered in {here}, and jobs run in their checkout of it",
+        )
+    return found.relative_to(here).as_posix()
 
 
 def _words(

@@ -180,8 +180,8 @@ def test_how_many_jobs_there_are(matrix: Path) -> None:
 def test_a_time_that_is_none_is_refused() -> None:
     for at in ("25:00", "noon", "1:7", "01:17; rm"):
         with pytest.raises(InputError, match="no time of a day"):
-            rendered("github", FACTS, ("a",), (), None, at)
-    assert read(rendered("github", FACTS, ("a",), (), None, "3:05"))["on"]["schedule"] == [{"cron": "5 3 * * *"}]
+            rendered("github", FACTS, ("a",), (), at=at)
+    assert read(rendered("github", FACTS, ("a",), (), at="3:05"))["on"]["schedule"] == [{"cron": "5 3 * * *"}]
 
 
 def test_the_file_is_written_where_the_engine_looks_and_check_tells_of_drift(tmp_path: Path, matrix: Path) -> None:
@@ -208,4 +208,18 @@ def test_hostile_names_of_files_are_quoted(tmp_path: Path) -> None:
     done = CommandLine()("matrix", "render", "--for", "gitlab", "--matrix", folder / "m.toml", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     lines = [line for line in scripts(read((tmp_path / ".gitlab-ci.yml").read_text())) if "touch x" in line]
-    assert lines and all(f"--matrix '{folder}/m.toml'" in line for line in lines)
+    assert lines and all("--matrix 'a b; touch x/m.toml'" in line for line in lines)
+
+
+def test_what_a_job_would_not_find_is_refused_and_own_data_goes_with_every_command(tmp_path: Path) -> None:
+    elsewhere, repository = tmp_path / "elsewhere.toml", tmp_path / "repository"
+    elsewhere.write_text(MATRIX)
+    (repository / "data").mkdir(parents=True)
+    (repository / "data/matrix.toml").write_text(MATRIX)
+    run = CommandLine()
+    refused = run("matrix", "render", "--for", "github", "--matrix", elsewhere, cwd=repository)
+    assert refused.returncode == 2 and "it is not in the repository" in refused.stderr
+    done = run("matrix", "render", "--for", "github", "--data", "data", "--out", "w.yml", cwd=repository)
+    assert done.stdout == "wrote w.yml: 4 jobs for 4 cells\n", done.stderr
+    commands = [line for line in scripts(read((repository / "w.yml").read_text())) if line.startswith("./x")]
+    assert commands and all(" --data data" in line for line in commands)
