@@ -49,19 +49,18 @@ def wheel(
     build: Mapping[str, object] | None = None,
     told: Mapping[str, object] | None = None,
     tag: str = "",
+    tags: str = "",
 ) -> Path:
-    """A released wheel of a recipe, with its proof; ``told`` and ``build`` are what the proof says otherwise."""
+    """A released wheel of a recipe, with its proof; ``told`` and ``build`` are what the proof says otherwise, ``tag``
+    is the build tag, ``tags`` are the others where they are not the target's."""
     known = CATALOG.target(target)
     digits = python.replace(".", "")
     stem = f"{name}-{version}"
-    file = f"{stem}{f'-{tag}' if tag else ''}-cp{digits}-cp{digits}-linux_{known.arch}.whl"
+    file_tag = tags or f"cp{digits}-cp{digits}-linux_{known.arch}"
+    file = f"{stem}{f'-{tag}' if tag else ''}-{file_tag}.whl"
     folder = dist / target / cpu
     folder.mkdir(parents=True, exist_ok=True)
-    wanted = "".join(f"Requires-Dist: {each}\n" for each in requires)
-    metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{wanted}\n"
-    with zipfile.ZipFile(folder / file, "w") as archive:
-        for member, text in ((f"{name}.py", "answer = 42\n"), (f"{stem}.dist-info/METADATA", metadata)):
-            archive.writestr(zipfile.ZipInfo(member, (2020, 1, 1, 0, 0, 0)), text)
+    _pack(folder / file, name, version, file_tag, requires)
     judged_for = {"target": target, "cpu": cpu or known.cpu, "python": python, "arch": known.arch}
     proof = Proof(
         file=file,
@@ -77,6 +76,21 @@ def wheel(
     value = {**proof.as_json(), **(told or {}), "build": record}
     (folder / f"{file}.proof.json").write_text(json.dumps(value))
     return folder / file
+
+
+def _pack(path: Path, name: str, version: str, tags: str, requires: Iterable[str]) -> None:
+    """A wheel that pip installs: a module that says from where it is."""
+    wanted = "".join(f"Requires-Dist: {each}\n" for each in requires)
+    info = f"{name}-{version}.dist-info"
+    members = {
+        f"{name}.py": f"path = {str(path)!r}\n",
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{wanted}\n",
+        f"{info}/WHEEL": f"Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: false\nTag: {tags}\n",
+    }
+    members[f"{info}/RECORD"] = "".join(f"{member},,\n" for member in (*members, f"{info}/RECORD"))
+    with zipfile.ZipFile(path, "w") as archive:
+        for member, text in members.items():
+            archive.writestr(zipfile.ZipInfo(member, (2020, 1, 1, 0, 0, 0)), text)
 
 
 def line(cell: str, *, state: str = "planned", why: str = "", **more: object) -> CellLine:
