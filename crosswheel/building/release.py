@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Callable, Mapping
 from glob import escape
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 
 from crosswheel.building.disk import write_at_once
 from crosswheel.digest import sha256_file
+from crosswheel.errors import MachineError
 
 PROOF = ".proof.json"
 """What the file name of a proof ends with; what else lies beside a wheel is made by whoever releases it."""
@@ -37,29 +40,46 @@ def release(
     to it. A wheel that passed has its ``sidecars`` there, too. Each file is replaced in one move, the wheel last, so
     that a wheel is never seen without them; another wheel of that name goes first, so that none is seen with those of
     another. A wheel that failed takes an older released one of the same name with it: what stands in ``out/<folder>``
-    was proved by the newest build.
+    was proved by the newest build. Raises ``MachineError`` where it cannot be written there.
     """
     here = out / folder
     aside = out / failed
     place, other = (here, aside) if passed else (aside, here)
-    place.mkdir(parents=True, exist_ok=True)
     released = place / wheel.name
     told = {**json.loads(proof.read_bytes()), "build": dict(build)}
     beside = sidecars(wheel, released, told) if passed else {}
-    there = released.is_file() and sha256_file(released) == sha256_file(wheel)
-    if not there:
-        _remove(place, wheel.name)
-    write_at_once(place / f"{wheel.name}{PROOF}", (json.dumps(told, indent=1, ensure_ascii=False) + "\n").encode())
-    for suffix, data in beside.items():
-        if data is None:
-            (place / f"{wheel.name}{suffix}").unlink(missing_ok=True)
-        else:
-            write_at_once(place / f"{wheel.name}{suffix}", data)
-    if not there:
-        write_at_once(released, wheel.read_bytes())
-    if not passed or other == aside:
-        _remove(other, wheel.name)
+    files = {PROOF: (json.dumps(told, indent=1, ensure_ascii=False) + "\n").encode(), **beside}
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        _put(wheel, released, files)
+        if not passed or other == aside:
+            _remove(other, wheel.name)
+    except OSError as error:
+        what, hint = "this wheel cannot be written where it is released", "./x build … --out names another folder"
+        raise MachineError(what, where=str(released), why=str(error), hint=hint) from error
     return released
+
+
+def _put(wheel: Path, released: Path, files: Mapping[str, bytes | None]) -> None:
+    """Puts a wheel in its place, with ``files`` beside it by their endings. All of the wheel is there before anything
+    is removed: on a full disk the former one stays."""
+    there = released.is_file() and sha256_file(released) == sha256_file(wheel)
+    partial = released.with_name(f".{released.name}.{os.getpid()}")
+    try:
+        if not there:
+            shutil.copyfile(wheel, partial)
+            partial.chmod(0o644)
+            _remove(released.parent, released.name)
+        for suffix, data in files.items():
+            path = released.with_name(released.name + suffix)
+            if data is None:
+                path.unlink(missing_ok=True)
+            else:
+                write_at_once(path, data)
+        if not there:
+            partial.replace(released)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _remove(folder: Path, name: str) -> None:

@@ -325,6 +325,17 @@ def test_a_signature_holds_by_its_key_and_no_other(released: Released, tmp_path:
     assert released.beside(".intoto.jsonl").read_text() == envelope
 
 
+def test_the_signature_is_as_dsse_has_it(released: Released, tmp_path: Path) -> None:
+    """The pre-authentication encoding by hand, as its protocol says it, without the library that signed."""
+    key = ed25519.Ed25519PrivateKey.generate()
+    put_sign(released, write_key(tmp_path, key)[0])
+    told = json.loads(released.beside(".intoto.jsonl").read_text())
+    kind, payload = told["payloadType"].encode(), base64.b64decode(told["payload"])
+    assert kind == b"application/vnd.in-toto+json"
+    text = b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
+    key.public_key().verify(base64.b64decode(told["signatures"][0]["sig"]), text)
+
+
 def test_two_keys_sign_one_statement(released: Released, tmp_path: Path, keys: tuple[Path, Path]) -> None:
     (other := tmp_path / "other").mkdir()
     more = write_key(other, ec.generate_private_key(ec.SECP256R1()))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
 from wheel_writer import POLICY
 
 from crosswheel.building.release import release
-from crosswheel.errors import DataError
+from crosswheel.errors import DataError, MachineError
 from crosswheel.proving.findings import Finding, Severity
 from crosswheel.proving.prove import Proof, RunFacts
 from crosswheel.publishing.report import adopt, status_page
@@ -66,6 +68,23 @@ def test_what_says_the_same_already_is_not_written_again(made: Path, tmp_path: P
     before = {path: path.stat().st_ino for path in released.parent.iterdir()}
     put(made, out, passed=True)
     assert {path: path.stat().st_ino for path in released.parent.iterdir()} == before
+
+
+def test_on_a_full_disk_the_former_wheel_stays(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "dist"
+    released = put(made, out, passed=True)
+    (made / WHEEL).write_bytes(b"another wheel")
+
+    def full(_source: Path, partial: Path) -> None:
+        partial.write_bytes(b"another")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("shutil.copyfile", full)
+    with pytest.raises(MachineError, match="cannot be written") as caught:
+        put(made, out, passed=True)
+    assert "No space left" in caught.value.why
+    assert released.read_bytes() == b"wheel"
+    assert sorted(path.name for path in released.parent.iterdir()) == [WHEEL, f"{WHEEL}.proof.json"]
 
 
 def test_a_wheel_that_failed_never_stands_among_the_released(made: Path, tmp_path: Path) -> None:
