@@ -9,6 +9,10 @@ from typing import Any
 import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
+from google.protobuf.json_format import ParseDict, ParseError
+from in_toto_attestation.predicates.provenance.v1.provenance_pb2 import Provenance
+from in_toto_attestation.v1.statement import Statement
+from in_toto_attestation.v1.statement_pb2 import Statement as StatementMessage
 from packageurl import PackageURL
 from sidecar_writer import REQUIRED, Released, planned, proof, release_one
 
@@ -205,6 +209,17 @@ def test_the_statement_is_about_the_wheel_and_names_all_inputs(released: Release
     assert sbom_told["digest"] == {"sha256": sha256_file(released.beside(".cdx.json"))}
     assert set(proof_told["digest"]) == {"crosswheelVerdict"}
     assert "metadata" not in told["predicate"]["runDetails"]
+
+
+def test_the_statement_is_one_as_in_toto_and_slsa_have_it(released: Released) -> None:
+    """Read by their own definitions, which refuse a field that they do not know."""
+    told = read(released, ".intoto.json")
+    Statement.copy_from_pb(ParseDict(told, StatementMessage())).validate()
+    provenance = ParseDict(told["predicate"], Provenance())
+    assert len(provenance.build_definition.resolved_dependencies) == len(inputs_of(read_record(released.record)))
+    told["predicate"]["runDetails"]["surprise"] = 1
+    with pytest.raises(ParseError):
+        ParseDict(told["predicate"], Provenance())
 
 
 def test_what_the_user_gave_is_said_without_its_path(catalog: Catalog, tmp_path: Path) -> None:
