@@ -75,7 +75,8 @@ def _sbom(made: Path, name: str, sha256: str, record: Record) -> bytes:
 
 
 def _read(path: Path) -> bytes | None:
+    """What lies there, if it is a file that can be read; else it is made anew."""
     try:
-        return path.read_bytes()
+        return path.read_bytes() if path.is_file() else None
     except OSError:
         return None
