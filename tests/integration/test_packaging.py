@@ -24,6 +24,7 @@ FILES = ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE", "C
 class Packages:
     """What was built in a copy of the checkout: the wheel, the sdist, and the wheel that the sdist gives."""
 
+    source: Path
     wheel: Path
     sdist: Path
     again: Path
@@ -50,7 +51,7 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Packages:
     (wheel,), (sdist,) = (place / "out").glob("*.whl"), (place / "out").glob("*.tar.gz")
     run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", place / "again", sdist, cwd=place)
     (again,) = (place / "again").glob("*.whl")
-    return Packages(wheel, sdist, again)
+    return Packages(source, wheel, sdist, again)
 
 
 @pytest.fixture(scope="module")
@@ -62,11 +63,11 @@ def crosswheel(packages: Packages, tmp_path_factory: pytest.TempPathFactory) -> 
     return place / "venv/bin/crosswheel"
 
 
-def called(command: Path, *words: str | Path, status: int = 0, **env: str) -> tuple[str, str]:
+def called(command: Path, *words: str | Path, status: int = 0, cwd: Path = Path("/"), **env: str) -> tuple[str, str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "CROSSWHEEL_DATA"))}
     done = subprocess.run(
         [str(command), *map(str, words)],
-        cwd="/",
+        cwd=cwd,
         env={**clean, "TERM": "dumb", "COLUMNS": "120", **env},
         capture_output=True,
         text=True,
@@ -74,6 +75,11 @@ def called(command: Path, *words: str | Path, status: int = 0, **env: str) -> tu
     )
     assert done.returncode == status, f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout, done.stderr
+
+
+def files(source: Path, folder: str) -> set[str]:
+    found = {path.relative_to(source).as_posix() for path in (source / folder).rglob("*") if path.is_file()}
+    return {path for path in found if "__pycache__" not in path}
 
 
 def test_the_wheel_has_all_data_and_the_sdist_gives_the_same(packages: Packages) -> None:
@@ -84,20 +90,39 @@ def test_the_wheel_has_all_data_and_the_sdist_gives_the_same(packages: Packages)
             assert wheel.read(name) == again.read(name), name
     data = {name.removeprefix("crosswheel/_data/") for name in names if name.startswith("crosswheel/_data/")}
     for folder in ("recipes", "toolchains", "sysroots", "patches"):
-        there = {path.relative_to(ROOT).as_posix() for path in (ROOT / folder).rglob("*") if path.is_file()}
-        assert {path for path in there if "__pycache__" not in path} == {n for n in data if n.startswith(f"{folder}/")}
-    code = {path.relative_to(ROOT).as_posix() for path in (ROOT / "crosswheel").rglob("*") if path.is_file()}
-    assert {path for path in code if "__pycache__" not in path and "/_data/" not in path} <= names
+        assert files(packages.source, folder) == {name for name in data if name.startswith(f"{folder}/")}
+    assert files(packages.source, "crosswheel") <= names
     assert not any("__pycache__" in name or name.startswith(("tests/", "benchmarks/")) for name in names)
 
 
-def test_the_installed_command_says_what_the_checkout_says(crosswheel: Path, tmp_path: Path) -> None:
-    here = CommandLine(env={"CROSSWHEEL_STORE": str(tmp_path / "store")})
+def test_the_installed_command_says_what_the_checkout_says(
+    packages: Packages, crosswheel: Path, tmp_path: Path
+) -> None:
+    here = CommandLine(root=packages.source, env={"CROSSWHEEL_STORE": str(tmp_path / "store")})
     store = {"CROSSWHEEL_STORE": str(tmp_path / "store")}
     for words in (("list",), ("list", "tensorflow"), ("check",)):
         assert called(crosswheel, *words, **store)[0] == here(*words).stdout
     planned = called(crosswheel, "plan", "dm-tree", "--target", "rpi4", "--json", **store)[0]
     assert json.loads(planned) == here.json("plan", "dm-tree", "--target", "rpi4")
+
+
+def test_the_matrix_is_planned_and_rendered_from_the_shipped_data(
+    packages: Packages, crosswheel: Path, tmp_path: Path
+) -> None:
+    store = {"CROSSWHEEL_STORE": str(tmp_path / "store")}
+    planned = json.loads(called(crosswheel, "matrix", "plan", "--json", cwd=tmp_path, **store)[0])
+    here = CommandLine(root=packages.source, env=store).json("matrix", "plan", cwd=tmp_path)
+    assert [cell["id"] for cell in planned["cells"]] == [cell["id"] for cell in here["cells"]]
+    called(crosswheel, "matrix", "render", "--for", "github", cwd=tmp_path)
+    text = (tmp_path / ".github/workflows/nightly.yml").read_text()
+    assert "run: .crosswheel/venv/bin/crosswheel matrix plan\n" in text
+    version = packages_version(crosswheel)
+    assert f".crosswheel/venv/bin/pip install --quiet crosswheel=={version}\n" in text
+    assert called(crosswheel, "matrix", "render", "--for", "github", "--check", cwd=tmp_path)[0].endswith("rendered\n")
+
+
+def packages_version(command: Path) -> str:
+    return called(command, "--version")[0].split()[-1]
 
 
 def test_it_says_its_own_name_and_has_no_task_of_the_checkout(crosswheel: Path) -> None:
