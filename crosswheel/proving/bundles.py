@@ -22,8 +22,9 @@ from crosswheel.proving.archive import MOST_BYTES, MOST_MEMBERS, Entry, Unreadab
 from crosswheel.proving.emulate import NAME as EMULATED
 from crosswheel.proving.emulate import VERSION as EMULATED_VERSION
 from crosswheel.proving.emulate import RunOutcome, ended_badly, not_run
-from crosswheel.proving.facts import Facts, Gathered
+from crosswheel.proving.facts import Facts
 from crosswheel.proving.findings import Context, Finding, Rule, Severity, judged
+from crosswheel.proving.members import Gathered
 from crosswheel.proving.processor import Processor
 from crosswheel.proving.prove import Proof, RunFacts
 from crosswheel.spec.outputs import Attempt
@@ -89,6 +90,7 @@ def read_bundle(path: Path, processor: Processor | None = None) -> BundleFacts:
         members=tuple(gathered.members),
         elfs=tuple(gathered.elfs),
         garbled=gathered.garbled,
+        unread=gathered.unread,
         paths=gathered.paths,
         fatbins=gathered.fatbins,
         code=gathered.code,

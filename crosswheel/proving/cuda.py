@@ -249,7 +249,7 @@ def _looked(facts: Facts, context: Context) -> str:
 RULES = (
     Rule(
         name=NAME,
-        version=1,
+        version=2,
         about="every container of GPU code has code for each of the target's GPUs",
         judge=_judge,
         looked=_looked,

@@ -3,11 +3,8 @@ pass over the archive."""
 
 from __future__ import annotations
 
-import base64
 import csv
-import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -15,35 +12,14 @@ from typing import ClassVar
 from crosswheel.digest import sha256_file
 from crosswheel.errors import InputError
 from crosswheel.proving.archive import Entry, Unreadable, WheelArchive
-from crosswheel.proving.build_paths import MOST_BYTECODE, BuildPaths, bytecode_path, shebang_path, writer_of
-from crosswheel.proving.code import CodeFacts, forget, read_code
-from crosswheel.proving.elf import ElfFacts, read_elf
-from crosswheel.proving.elf_tables import MAGIC, Garbled
-from crosswheel.proving.fatbin import MAGIC as FATBIN_MAGIC
-from crosswheel.proving.fatbin import Container, Starts, read_fatbins
+from crosswheel.proving.code import CodeFacts
+from crosswheel.proving.elf import ElfFacts
+from crosswheel.proving.fatbin import Container
+from crosswheel.proving.members import Gathered, Member
 from crosswheel.proving.processor import Processor
 
 MOST_PAPER = 64 * 2**20
 """METADATA, WHEEL and RECORD are read up to this size (bytes) each."""
-
-IN_MEMORY = 64 * 2**20
-"""An ELF file larger than this (bytes) is read through a temporary file."""
-
-STRONG = ("sha256", "sha384", "sha512")
-"""The algorithms that RECORD may use (PEP 427: sha256 or better), of those that hashlib always has."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Member:
-    """A file of the wheel. ``digest`` is in RECORD's form, ``sha256=`` and URL-safe base64 without padding, with the
-    algorithm that RECORD uses for it. ``trouble`` says why the content could not be read; then ``digest`` is empty."""
-
-    name: str
-    size: int
-    mode: int
-    is_link: bool
-    digest: str
-    trouble: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +35,9 @@ class RecordRow:
 class Facts:
     """An archive of files for a machine.
 
-    ``file`` is the file's name. ``garbled`` maps a member that begins like an ELF file and is none to the reason.
+    ``file`` is the file's name. ``elfs`` has the objects of static libraries, too, as ``LIBRARY(OBJECT)``.
+    ``garbled`` maps a member that begins like an ELF file and is none to the reason, ``unread`` a static library to
+    why not all of it could be read.
     ``paths`` maps the name of a file to the paths of a build that stand in it, ``fatbins`` the name of a file with
     code for NVIDIA's GPUs to its containers, ``code`` the name of an ELF file to what its machine code wants of the
     processor, where one was asked for. ``word`` is what people call such an archive, ``place`` where its files
@@ -75,6 +53,7 @@ class Facts:
     members: tuple[Member, ...]
     elfs: tuple[ElfFacts, ...]
     garbled: Mapping[str, str]
+    unread: Mapping[str, str]
     paths: Mapping[str, tuple[str, ...]]
     fatbins: Mapping[str, tuple[Container, ...]]
     code: Mapping[str, CodeFacts]
@@ -165,6 +144,7 @@ def read_wheel(path: Path, processor: Processor | None = None) -> WheelFacts:
         record_name=f"{dist_info}/RECORD",
         elfs=tuple(gathered.elfs),
         garbled=gathered.garbled,
+        unread=gathered.unread,
         paths=gathered.paths,
         fatbins=gathered.fatbins,
         code=gathered.code,
@@ -184,11 +164,6 @@ def read_metadata_file(path: Path) -> bytes | None:
         entries = archive.entries()
         folder = _dist_info(path, (entry.name for entry in entries))
         return _paper(archive, entries, f"{folder}/METADATA")
-
-
-def record_digest(algorithm: str, digest: bytes) -> str:
-    """A digest as RECORD has it, such as ``sha256=47DEQpj8…`` (PEP 427: URL-safe base64 without padding)."""
-    return f"{algorithm}={base64.urlsafe_b64encode(digest).rstrip(b'=').decode()}"
 
 
 # --- the name and the papers -----------------------------------------------------------------------------------------
@@ -256,142 +231,3 @@ def _record(text: bytes | None) -> tuple[RecordRow, ...] | None:
     if any(len(row) != 3 for row in rows if row):
         return None
     return tuple(RecordRow(path=row[0], digest=row[1], size=row[2]) for row in rows if row)
-
-
-# --- the members -----------------------------------------------------------------------------------------------------
-
-
-class Gathered:
-    """The facts of the members seen so far. ``algorithms`` maps a member's name to the one that RECORD uses;
-    ``processor`` is the one for which machine code is read."""
-
-    def __init__(self, algorithms: Mapping[str, str], processor: Processor | None) -> None:
-        self.members: list[Member] = []
-        self.elfs: list[ElfFacts] = []
-        self.garbled: dict[str, str] = {}
-        self.paths: dict[str, tuple[str, ...]] = {}
-        self.fatbins: dict[str, tuple[Container, ...]] = {}
-        self.code: dict[str, CodeFacts] = {}
-        self._algorithms = algorithms
-        self._processor = processor
-
-    def add(self, entry: Entry, pieces: Iterator[bytes]) -> None:
-        """Reads one member: its digest, and its facts where it is an ELF file or a container of GPU code."""
-        algorithm = self._algorithms.get(entry.name, "")
-        if algorithm not in STRONG:
-            algorithm = "sha256"
-        digest = hashlib.new(algorithm)
-        trouble = ""
-        try:
-            first = next(pieces, b"")
-            digest.update(first)
-            if first.startswith(MAGIC):
-                self._add_elf(entry, first, pieces, digest.update)
-            elif first.startswith(FATBIN_MAGIC):
-                with self._scanned(entry, first, pieces, digest.update) as data:
-                    self._add_fatbins(entry.name, data)
-            elif entry.name.endswith(".pyc") and entry.size <= MOST_BYTECODE:
-                with _buffer(entry.size, first, pieces, digest.update) as data:
-                    self._add_paths(entry.name, bytecode_path(entry.name, bytes(data)))
-            else:
-                self._add_text(entry.name, first, pieces, digest.update)
-        except Unreadable as error:
-            trouble = str(error)
-        self.members.append(
-            Member(
-                name=entry.name,
-                size=entry.size,
-                mode=entry.mode,
-                is_link=entry.is_link,
-                digest="" if trouble else record_digest(algorithm, digest.digest()),
-                trouble=trouble,
-            )
-        )
-
-    def _add_elf(self, entry: Entry, first: bytes, pieces: Iterator[bytes], seen: Callable[[bytes], None]) -> None:
-        paths, starts = BuildPaths(), Starts()
-        paths.feed(first)
-        starts.feed(first)
-
-        def feed(piece: bytes) -> None:
-            seen(piece)
-            paths.feed(piece)
-            starts.feed(piece)
-
-        with _buffer(entry.size, first, pieces, feed) as data:
-            self._read_elf(entry.name, data, starts.places)
-        self._add_paths(entry.name, *paths.found())
-
-    @contextmanager
-    def _scanned(
-        self, entry: Entry, first: bytes, pieces: Iterator[bytes], seen: Callable[[bytes], None]
-    ) -> Iterator[memoryview]:
-        """A file of tools as one buffer; paths of a build in it are found."""
-        paths = BuildPaths()
-        paths.feed(first)
-
-        def feed(piece: bytes) -> None:
-            seen(piece)
-            paths.feed(piece)
-
-        with _buffer(entry.size, first, pieces, feed) as data:
-            yield data
-        self._add_paths(entry.name, *paths.found())
-
-    def _add_text(self, name: str, first: bytes, pieces: Iterator[bytes], seen: Callable[[bytes], None]) -> None:
-        paths = BuildPaths(writer_of(name, first), text=True)
-        paths.feed(first)
-        for piece in pieces:
-            seen(piece)
-            paths.feed(piece)
-        self._add_paths(name, *paths.found(), shebang_path(first))
-
-    def _add_paths(self, name: str, *found: str) -> None:
-        paths = tuple(sorted({path for path in found if path}))
-        if paths:
-            self.paths[name] = paths
-
-    def _read_elf(self, name: str, data: memoryview, starts: Sequence[int] | None) -> None:
-        try:
-            elf = read_elf(name, data)
-            self.elfs.append(elf)
-            if not elf.for_device:
-                self._add_fatbins(name, data, starts)
-                forget(data)
-            code = read_code(data, self._processor) if self._processor else None
-            if code:
-                self.code[name] = code
-        except Garbled as error:
-            self.garbled[name] = str(error)
-
-    def _add_fatbins(self, name: str, data: memoryview, starts: Sequence[int] | None = None) -> None:
-        found = read_fatbins(data, starts=starts)
-        if found:
-            self.fatbins[name] = found
-
-
-@contextmanager
-def _buffer(size: int, first: bytes, pieces: Iterator[bytes], seen: Callable[[bytes], None]) -> Iterator[memoryview]:
-    """All pieces as one buffer, in memory or, where ``size`` is large, mapped. ``seen`` gets each but the first."""
-    if size <= IN_MEMORY:
-        data = bytearray(first)
-        for piece in pieces:
-            seen(piece)
-            data += piece
-        yield memoryview(data)
-        return
-    import mmap
-    import tempfile
-
-    with tempfile.TemporaryFile() as stream:
-        stream.write(first)
-        for piece in pieces:
-            seen(piece)
-            stream.write(piece)
-        stream.flush()
-        with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-            view = memoryview(mapped)
-            try:
-                yield view
-            finally:
-                view.release()

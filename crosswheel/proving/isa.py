@@ -213,7 +213,7 @@ def looked(facts: Facts, context: Context) -> str:
 RULES: tuple[Rule[Facts], ...] = (
     Rule(
         name=NAME,
-        version=1,
+        version=2,
         about="does every function keep to what the target's processor has, or is it chosen at run time?",
         judge=judge,
         looked=looked,

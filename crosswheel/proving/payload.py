@@ -46,6 +46,14 @@ def _judge_machine(facts: Facts, context: Context) -> Iterator[Finding]:
             message=f"begins like an ELF file, and is none that can be loaded: {why}",
             hint="It may have been cut short or edited; build it again.",
         )
+    for name, why in facts.unread.items():
+        yield Finding(
+            rule=MACHINE,
+            severity=Severity.NOT_PROVEN,
+            subject=name,
+            message=f"is a static library of which not all could be read: {why}",
+            hint="Whoever links with it gets code that nobody judged: leave it out of the wheel, or make it anew.",
+        )
     for elf in facts.native():
         wrong = _wrong_header(elf, arch)
         if wrong:
@@ -223,7 +231,7 @@ def _looked_tag(facts: WheelFacts, context: Context) -> str:
 
 MACHINE_RULE = Rule(
     name=MACHINE,
-    version=1,
+    version=2,
     about="every ELF file is for the target's machine",
     judge=_judge_machine,
     looked=_looked_machine,

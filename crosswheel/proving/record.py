@@ -12,8 +12,9 @@ from dataclasses import replace
 
 from crosswheel.proving.archive import unsafe_name
 from crosswheel.proving.dependencies import MOST_REQUIREMENTS
-from crosswheel.proving.facts import STRONG, Member, WheelFacts
+from crosswheel.proving.facts import WheelFacts
 from crosswheel.proving.findings import Context, Finding, Rule, Severity, some
+from crosswheel.proving.members import STRONG, Member
 from crosswheel.spec.requirements import holding, machine_of
 
 ARCHIVE = "archive"

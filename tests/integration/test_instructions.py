@@ -10,7 +10,9 @@ from test_faults import make
 from crosswheel.building.store import Store
 from crosswheel.planning.roots import builder_step
 from crosswheel.planning.steps import FilesStep, RenderedFile, RunStep
+from crosswheel.proving.archive import Entry
 from crosswheel.proving.code import CodeFacts, read_code
+from crosswheel.proving.members import Gathered
 from crosswheel.proving.processor import MACHINES, Processor
 from crosswheel.spec.base import Arch
 from crosswheel.spec.catalog import Catalog
@@ -111,6 +113,10 @@ def arm(catalog: Catalog, user_store: Store) -> Path:
         (compiler, *SHARED, "-march=armv8.2-a+lse", "atomic.cc", "-o", f"{out}/newer.so"),
         (compiler, *SHARED, "-march=armv8-a", "-moutline-atomics", "atomic.cc", "-o", f"{out}/asks.so"),
         (compiler, *SHARED, "-march=armv8-a", "-mno-outline-atomics", "atomic.cc", "-o", f"{out}/older.so"),
+        (compiler, *FLAGS, "-march=armv8.2-a", "-c", "atomic.cc", "-o", f"{out}/newer.o"),
+        (compiler, *FLAGS, "-march=armv8-a", "-mno-outline-atomics", "-c", "atomic.cc", "-o", f"{out}/older.o"),
+        ("ar", "rcs", f"{out}/libboth.a", f"{out}/older.o", f"{out}/newer.o"),
+        ("ar", "rcsT", f"{out}/libthin.a", f"{out}/newer.o"),
     )
     return compile_all("aarch64", commands, catalog, user_store)
 
@@ -186,3 +192,22 @@ def test_atomics_of_aarch64(arm: Path, catalog: Catalog) -> None:
     assert of("newer.so", "cortex-a57") == {"add": (False, False, ("LSE",))}
     assert of("newer.so", "armv8.2-a") == {}
     assert of("asks.so", "cortex-a57") == of("older.so", "cortex-a57") == {}
+
+
+def test_an_object_and_static_libraries(arm: Path, catalog: Catalog) -> None:
+    aim = catalog.target("jetson-tx1")
+    has = catalog.instruction_set(aim, catalog.cpu("cortex-a57"))
+    gathered = Gathered({}, Processor(machine=MACHINES["aarch64"], features=frozenset(has.features)))
+    for name in ("newer.o", "older.o", "libboth.a", "libthin.a"):
+        data = (arm / name).read_bytes()
+        entry = Entry(name=name, size=len(data), packed=len(data), mode=0o644, is_link=False)
+        gathered.add(entry, iter([data]))
+    lacks = {"add": (False, False, ("LSE",))}
+    assert {name: told(code) for name, code in gathered.code.items()} == {
+        "newer.o": lacks,
+        "older.o": {},
+        "libboth.a(older.o)": {},
+        "libboth.a(newer.o)": lacks,
+    }
+    assert gathered.unread == {"libthin.a": "it is a thin archive: its members are not in it"}
+    assert not gathered.garbled

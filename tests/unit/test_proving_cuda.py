@@ -18,8 +18,9 @@ from crosswheel.planning.plan import plan, verification
 from crosswheel.planning.resolve import Request, resolve
 from crosswheel.planning.sources import LocalSource
 from crosswheel.planning.steps import BundleProofStep, ProofStep
-from crosswheel.proving import facts, fatbin
+from crosswheel.proving import fatbin
 from crosswheel.proving.cuda import NAME, compiles_ptx, runs_sass
+from crosswheel.proving.facts import read_wheel
 from crosswheel.proving.fatbin import Container, read_fatbins
 from crosswheel.proving.findings import Finding, Severity
 from crosswheel.proving.prove import RULES, Proof, prove
@@ -106,7 +107,7 @@ def test_the_magic_by_itself_is_no_container() -> None:
 
 def test_a_container_as_a_file_is_read_from_the_wheel(tmp_path: Path) -> None:
     files = {**good_files(), "quick/kernels.fatbin": GOOD}
-    assert facts.read_wheel(write_wheel(tmp_path, files)).fatbins == {
+    assert read_wheel(write_wheel(tmp_path, files)).fatbins == {
         "quick/kernels.fatbin": (Container(sass=("5.3",), ptx=("5.3",)),)
     }
 

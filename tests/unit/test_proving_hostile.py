@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from wheel_writer import EXTENSION, NAME, POLICY, SONAMES, good_files, write_wheel
 
 from crosswheel.errors import InputError
-from crosswheel.proving import archive, facts
+from crosswheel.proving import archive, members
 from crosswheel.proving.build_paths import BuildPaths
 from crosswheel.proving.facts import read_wheel
 from crosswheel.proving.prove import prove
@@ -140,13 +140,13 @@ def test_a_large_elf_file_is_mapped_with_the_same_facts(tmp_path: Path, monkeypa
     elf = write_elf(text=b"\0/build/a.cc\0" + bytes(range(256)) * 8192)
     path = write_wheel(tmp_path, good_files(extension=elf))
     held = read_wheel(path)
-    monkeypatch.setattr(facts, "IN_MEMORY", 0)
+    monkeypatch.setattr(members, "IN_MEMORY", 0)
     assert read_wheel(path) == held
     assert held.paths == {EXTENSION: ("/build/a.cc",)}
 
 
 def test_a_large_garbled_elf_file_is_mapped_and_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(facts, "IN_MEMORY", 0)
+    monkeypatch.setattr(members, "IN_MEMORY", 0)
     assert verdict(write_wheel(tmp_path, good_files(extension=write_elf()[:-40]))) == "failed"
 
 
