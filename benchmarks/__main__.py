@@ -34,6 +34,7 @@ MEASUREMENTS = {
     "wrappers": "what a call of a compiler's wrapper costs",
     "emulated": "cross against emulated compilation",
     "proof": "the proof of a large wheel, against objdump and auditwheel",
+    "index": "an index of 1,000 wheels: made, again, published",
 }
 """What can be measured, in this order. Each is the module of its name."""
 

@@ -9,11 +9,13 @@ from crosswheel.cli import cudnn as _cudnn
 from crosswheel.cli import doctor as _doctor
 from crosswheel.cli import drafting as _drafting
 from crosswheel.cli import headers as _headers
+from crosswheel.cli import index as _index
 from crosswheel.cli import inspect as _inspect
 from crosswheel.cli import matrix as _matrix
 from crosswheel.cli import mirroring as _mirroring
 from crosswheel.cli import project as _project
 from crosswheel.cli import provenance as _provenance
+from crosswheel.cli import publish as _publish
 from crosswheel.cli import recipes as _recipes
 from crosswheel.cli import rendering_ci as _rendering_ci
 from crosswheel.cli import report as _report
@@ -44,10 +46,12 @@ ns = Collection(
     _upkeep.toolchain,
     _headers.headers,
     _upkeep.patches,
+    _publish.publish,
     _recipes.recipe,
     _doctor.doctor,
 )
 ns.add_collection(_drafting.new)
+ns.add_collection(_index.tasks)
 _matrix.tasks.add_task(_rendering_ci.render_task)
 ns.add_collection(_matrix.tasks)
 ns.add_collection(_report.tasks)

@@ -104,6 +104,13 @@ def prepare_for_benchmarks(settings: Settings) -> None:
     _prepare(settings, EVERYTHING, task="test", more=FOR_BENCHMARKS)
 
 
+def prepare_for_publishing(settings: Settings, *programs: str) -> None:
+    """Like :func:`prepare_for_build` for the programs that carry an index: ``rclone``, ``rsync``, ``ssh``."""
+    from crosswheel.building.machine.needs import FOR_PUBLISHING
+
+    _prepare(settings, (), task="publish", more=[FOR_PUBLISHING[name] for name in programs])
+
+
 def _prepare(settings: Settings, kinds: Collection[str], *, task: str, more: Sequence[Need] = ()) -> None:
     from crosswheel.building.machine import Machine
     from crosswheel.building.machine.needs import needs_of

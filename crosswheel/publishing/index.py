@@ -9,21 +9,18 @@ move, a page after all that it leads to; so a killed build leaves an index that 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 
-from filelock import FileLock, Timeout
-
 from crosswheel.digest import sha256_bytes, sha256_file
-from crosswheel.errors import CrosswheelError, InputError, MachineError
+from crosswheel.errors import CrosswheelError, InputError
 from crosswheel.proving.facts import read_headers, read_metadata_file
 from crosswheel.publishing.gathering import Candidate, all_of, at_once, gather
 from crosswheel.publishing.ledger import FILE, METADATA, WHEELS, Ledger, Listed, now, read_ledger
 from crosswheel.publishing.levels import Listing
 from crosswheel.publishing.sidecars import SIGNATURES, STATEMENT, SUFFIXES, sidecar, sidecars_of
-from crosswheel.publishing.stages import LOCK, foreign, stages
+from crosswheel.publishing.stages import foreign, locked, stages
 from crosswheel.publishing.writing import clear_partials, copy, put
 from crosswheel.publishing.yanks import FILE as YANKED
 from crosswheel.publishing.yanks import Yanks, read_yanks
@@ -94,24 +91,6 @@ def _make(folder: Path) -> None:
         put(folder / FILE, Ledger().text())
     except OSError as error:
         raise InputError("no index can be made here", where=str(folder), why=error.strerror or str(error)) from error
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Holds the index. ``MachineError`` where another command does, or where nothing can be written."""
-    lock = FileLock(folder / LOCK, timeout=0)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise MachineError("another command is at work on this index", where=str(folder), hint="wait for it") from error
-    except OSError as error:
-        raise MachineError(
-            "nothing can be written here", where=str(folder), why=error.strerror or str(error)
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 # --- what enters -----------------------------------------------------------------------------------------------------

@@ -60,7 +60,7 @@ def root_pages(listing: Listing) -> Iterator[tuple[str, bytes]]:
     names = list(listing.projects)
     links = [f'<a href="{quote(name)}/">{escape(name)}</a><br>' for name in names]
     title = f"Wheels for {listing.folder}" if listing.folder else "Wheels for all targets"
-    yield f"{simple}/{HTML}", _html(title, links)
+    yield f"{simple}/{HTML}", html_page(title, links)
     answer = {"meta": _meta(), "projects": [{"name": name} for name in names]}
     yield f"{simple}/{JSON}", _json(answer)
 
@@ -88,7 +88,7 @@ def _project_html(
         places = ", ".join(f"{folder}/{SIMPLE}/" for folder in folders)
         told = f"{file} is another wheel on each of these targets, and stands in the index of each alone: {places}"
         lines.append(f"<p>{escape(told)}</p>")
-    return _html(f"Wheels of {project}", lines)
+    return html_page(f"Wheels of {project}", lines)
 
 
 def _link(wheel: Listed, up: str, reason: str | None) -> str:
@@ -106,7 +106,8 @@ def _link(wheel: Listed, up: str, reason: str | None) -> str:
     return f"<a{text}>{escape(wheel.file)}</a>{escape(told)}<br>"
 
 
-def _html(title: str, lines: list[str]) -> bytes:
+def html_page(title: str, lines: list[str]) -> bytes:
+    """A page of lines that are HTML already, below a title that is not."""
     head = [
         "<!DOCTYPE html>",
         '<html lang="en">',

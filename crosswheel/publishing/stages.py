@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from crosswheel.errors import InputError
+from filelock import FileLock, Timeout
+
+from crosswheel.errors import InputError, MachineError
 from crosswheel.publishing.ledger import FILE, METADATA, WHEELS, Ledger
 from crosswheel.publishing.levels import Listing, listings
 from crosswheel.publishing.pages import SIMPLE, ours, project_pages, root_pages
@@ -18,6 +21,8 @@ from crosswheel.publishing.yanks import Yanks, reasons
 from crosswheel.spec.catalog import Catalog
 
 LOCK = ".lock"
+VARIANTS = "variants"
+"""The folder of what :mod:`crosswheel.publishing.variants` makes. It is an experiment, and not of the index."""
 _MOST = 10
 """So many files are named in a note."""
 
@@ -85,7 +90,7 @@ def foreign(folder: Path, found: Stages) -> tuple[tuple[str, ...], tuple[str, ..
     wrong: list[str] = []
     other: list[str] = []
     for path in _files(folder):
-        if path in own:
+        if path in own or path.startswith(f"{VARIANTS}/"):
             continue
         page = SIMPLE in PurePosixPath(path).parts
         if page and not (folder / path).is_symlink() and ours(path, (folder / path).read_bytes()):
@@ -102,8 +107,13 @@ def foreign(folder: Path, found: Stages) -> tuple[tuple[str, ...], tuple[str, ..
             hint="nothing was written; move them out of this folder, or, if they are wheels of a killed build, "
             "build with the --from that has them",
         )
-    notes = [f"{len(other)} files in {folder} are not of the index; they stay: {_named(other)}"] if other else []
+    notes = [f"{len(other)} files in {folder} are not of the index; they stay: {_named(_tops(other))}"] if other else []
     return tuple(stale), tuple(notes)
+
+
+def _tops(paths: list[str]) -> list[str]:
+    """The files at the top, and of the rest the folder at the top that each lies in."""
+    return list(dict.fromkeys(top + ("/" if rest else "") for top, _, rest in (path.partition("/") for path in paths)))
 
 
 def _files(folder: Path) -> Iterator[str]:
@@ -118,3 +128,21 @@ def _files(folder: Path) -> Iterator[str]:
 def _named(paths: list[str]) -> str:
     more = f", and {len(paths) - _MOST} more" if len(paths) > _MOST else ""
     return f"{', '.join(ascii(path)[1:-1] for path in paths[:_MOST])}{more}"
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Holds the index. ``MachineError`` where another command does, or where nothing can be written."""
+    lock = FileLock(folder / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise MachineError("another command is at work on this index", where=str(folder), hint="wait for it") from error
+    except OSError as error:
+        raise MachineError(
+            "nothing can be written here", where=str(folder), why=error.strerror or str(error)
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()

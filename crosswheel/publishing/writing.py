@@ -28,15 +28,15 @@ def put(target: Path, data: bytes) -> bool:
     return True
 
 
-def copy(source: Path, target: Path, sha256: str) -> None:
-    """Copies a file whose bytes have this ``sha256``. ``InputError`` where they no longer have it."""
+def copy(source: Path, target: Path, sha256: str | None = None) -> None:
+    """Copies a file whose bytes have this ``sha256``, if it is given. ``InputError`` where they no longer have it."""
     with _beside(target) as partial:
         digest = hashlib.sha256()
         with source.open("rb") as reader, partial.open("wb") as writer:
             while piece := reader.read(_PIECE):
                 digest.update(piece)
                 writer.write(piece)
-        if digest.hexdigest() != sha256:
+        if sha256 is not None and digest.hexdigest() != sha256:
             raise InputError(
                 "this file was changed while it was copied",
                 where=str(source),

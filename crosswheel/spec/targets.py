@@ -18,12 +18,23 @@ from crosswheel.spec.isa import FeatureName
 from crosswheel.spec.sources import Source
 
 
+class Variant(Model):
+    """What a variant wheel for a cpu demands of the processor (``NAMESPACE :: FEATURE :: VALUE``, PEP 817's words), and
+    the package whose ``plugin`` tells an installer whether the processor has it."""
+
+    property: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]+ :: [a-z0-9_]+ :: [a-z0-9_.]+$")]
+    requires: str
+    plugin: str
+    source: str
+
+
 class Cpu(Model):
     """A processor or an instruction set level: the compiler's flags, qemu's model, and what instructions it has.
 
     ``features`` are those that it has besides the ones of the cpu ``above`` which it stands. ``usual`` are features
     that it lacks, and that nearly every processor of its kind has which is still in use. ``build`` is its number among
-    the wheels of one release: it rises with the features, because pip takes the highest that it is offered.
+    the wheels of one release: it rises with the features, because pip takes the highest that it is offered. ``variant``
+    is what its variant wheels demand.
     """
 
     name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.+-]*$")]
@@ -35,6 +46,7 @@ class Cpu(Model):
     features: tuple[FeatureName, ...] = ()
     usual: tuple[FeatureName, ...] = ()
     build: int | None = Field(default=None, ge=0)
+    variant: Variant | None = None
     source: str
 
     @property

@@ -20,10 +20,11 @@ from crosswheel.errors import DataError, InputError, MachineError
 from crosswheel.proving.facts import read_metadata_file
 from crosswheel.proving.findings import Severity
 from crosswheel.publishing import index as index_module
-from crosswheel.publishing.index import Built, build_index, locked, rewrite_index
+from crosswheel.publishing.index import Built, build_index, rewrite_index
 from crosswheel.publishing.ledger import Listed, read_ledger
 from crosswheel.publishing.levels import Listing
 from crosswheel.publishing.pages import project_pages
+from crosswheel.publishing.stages import locked
 from crosswheel.publishing.yanks import Yank, Yanks, read_yanks, unyank, yank
 
 pytestmark = pytest.mark.unit

@@ -245,7 +245,30 @@ MMDEBSTRAP = Need(
     programs=("mmdebstrap",),
 )
 
-FOR_TESTS = (GPG, APT_UTILS)
+RSYNC = Need(
+    name="rsync",
+    why="publishes an index over ssh",
+    look=_program("rsync"),
+    packages={"apt": ("rsync",), "dnf": ("rsync",), "pacman": ("rsync",)},
+    programs=("rsync",),
+)
+SSH = Need(
+    name="ssh",
+    why="rsync goes over it",
+    look=_program("ssh"),
+    packages={"apt": ("openssh-client",), "dnf": ("openssh-clients",), "pacman": ("openssh",)},
+)
+RCLONE = Need(
+    name="rclone",
+    why="publishes an index to a bucket",
+    look=_program("rclone"),
+    packages={"apt": ("rclone",), "dnf": ("rclone",), "pacman": ("rclone",)},
+    programs=("rclone",),
+)
+FOR_PUBLISHING = {"rsync": RSYNC, "ssh": SSH, "rclone": RCLONE}
+"""What the ways to publish need, by the names of their programs."""
+
+FOR_TESTS = (GPG, APT_UTILS, RSYNC, SSH, RCLONE)
 """What the tests need besides what builds need."""
 
 FOR_BENCHMARKS = (MMDEBSTRAP,)

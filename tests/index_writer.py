@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import zipfile
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from wheel_writer import POLICY, row
-
 from crosswheel.digest import sha256_file
 from crosswheel.proving.findings import Finding, Severity
 from crosswheel.proving.prove import Proof
 from crosswheel.publishing.sidecars import PROOF, sidecar
 from crosswheel.spec.catalog import Catalog
+from crosswheel.spec.policy import Policy, policy_for
 
-CATALOG = Catalog(Path(__file__).resolve().parents[2])
+CATALOG = Catalog(Path(__file__).resolve().parents[1])
 WHEN = datetime(2026, 11, 21, 23, 0, 0, tzinfo=UTC)
 
 
@@ -45,14 +46,13 @@ def released(
         ).encode(),
     }
     record = f"{stem}.dist-info/RECORD"
-    rows = [row(member, data) for member, data in files.items()] + [f"{record},,"]
+    rows = [_row(member, data) for member, data in files.items()] + [f"{record},,"]
     wheel = dist / folder / f"{stem}{f'-{build}' if build else ''}-{tag}.whl"
     wheel.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED) as archive:
         for member, data in {**files, record: "\n".join(rows).encode()}.items():
             archive.writestr(zipfile.ZipInfo(member, (2020, 1, 1, 0, 0, 0)), data, zipfile.ZIP_DEFLATED)
-    target, _, cpu = folder.partition("/")
-    policy = POLICY.model_copy(update={"target": target, "cpu": cpu or CATALOG.target(target).cpu})
+    policy = _policy(folder)
     proof = Proof(
         file=wheel.name,
         sha256=sha256_file(wheel),
@@ -66,3 +66,16 @@ def released(
     text = {**proof.as_json(), **(told or {}), "build": {"recipe": name}}
     sidecar(wheel, PROOF).write_text(json.dumps(text))
     return wheel
+
+
+def _row(name: str, data: bytes) -> str:
+    digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
+    return f"{name},sha256={digest},{len(data)}"
+
+
+def _policy(folder: str) -> Policy:
+    name, _, cpu = folder.partition("/")
+    target = CATALOG.target(name)
+    system, chosen = target.systems[0], CATALOG.cpu(cpu or target.cpu)
+    has = CATALOG.instruction_set(target, chosen)
+    return policy_for(target, CATALOG.sysroot(system.sysroot), chosen, system.python, has)
