@@ -21,6 +21,10 @@ def execute_all(goals: Sequence[Step], catalog: Catalog, store: Store, settings:
     from crosswheel.building.runners import runners
     from crosswheel.cli.console import Screen
 
+    if settings.remote:
+        from crosswheel.building.remote.opening import refuse_executor
+
+        refuse_executor((step for goal in goals for step in goal.walk() if not store.has(step.key)), settings.remote)
     missing = prepare(goals, store, settings)
     if not settings.offline and missing & {"lock", "root"}:
         from crosswheel.building.debian.reach import refuse_unreachable

@@ -87,7 +87,7 @@ def read_settings(
         memory=int(gib * 1024),
         sandbox="host" if chosen == "host" else "docker",
         keep_failed=keep_failed,
-        remote=remote_of(user.remote, env),
+        remote=None if offline else remote_of(user.remote, env),
     )
 
 

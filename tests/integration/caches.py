@@ -80,27 +80,26 @@ class Cache:
     asked: list[str] = field(default_factory=list)
 
     def kill(self) -> None:
-        self.process.kill()
+        os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
     def pause(self) -> None:
         """It accepts connections, and answers nothing."""
-        self.process.send_signal(signal.SIGSTOP)
+        os.killpg(self.process.pid, signal.SIGSTOP)
 
     def requests(self) -> list[str]:
         """Lines of the form ``GET /bazel/ac/… 200``; nginx alone writes them."""
         lines = (self.folder / "access.log").read_text().splitlines()
         return [f"{parts[1].rsplit(' ', 1)[0]} {parts[2].split()[0]}" for parts in (line.split('"') for line in lines)]
 
-    def corrupt(self) -> int:
-        """Changes a byte of every blob that is kept by its sha256; returns how many."""
+    def corrupt(self, beginning: bytes) -> int:
+        """Changes a byte of every blob that begins so; returns how many. BuildGrid keeps results of actions as blobs,
+        too."""
         count = 0
         for path in self.blobs.rglob("*"):
-            if path.is_file() and path.stat().st_size:
-                data = bytearray(path.read_bytes())
-                data[len(data) // 2] ^= 0xFF
+            if path.is_file() and (data := path.read_bytes()).startswith(beginning):
                 path.chmod(0o644)
-                path.write_bytes(data)
+                path.write_bytes(data[:-1] + bytes([data[-1] ^ 0xFF]))
                 count += 1
         return count
 
@@ -159,19 +158,16 @@ def buildgrid(program: Path, folder: Path) -> Iterator[Cache]:
 
 @contextmanager
 def _running(argv: tuple[str, ...], port: int, env: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(argv, env={**os.environ, **env}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        argv, env={**os.environ, **env}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
     try:
         _await(port, process)
         yield process
     finally:
         with suppress(ProcessLookupError):
-            process.send_signal(signal.SIGCONT)
-            process.terminate()
-        try:
-            process.wait(5)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def _await(port: int, process: subprocess.Popen[bytes]) -> None:

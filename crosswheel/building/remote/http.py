@@ -88,7 +88,7 @@ class HttpForwarder:
         if self.tally.gone:
             return None
         name = self._changed(digest) if kind == "ac" else digest
-        spool = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115: the caller closes it
+        spool = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115
         seen = hashlib.sha256()
         try:
             with self._ask("GET", f"/{kind}/{name}") as answer:

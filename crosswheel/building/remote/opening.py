@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,8 @@ from crosswheel.building.remote.endpoints import HTTP, Remote
 from crosswheel.building.remote.tally import Tally
 from crosswheel.building.sandbox import ORDINARY_USER
 from crosswheel.digest import Json, sha256_bytes
-from crosswheel.planning.steps import RunStep
+from crosswheel.errors import InputError
+from crosswheel.planning.steps import RunStep, Step
 from crosswheel.spec.targets import BazelRemote
 
 FOLDER = "/remote"
@@ -99,6 +101,21 @@ def way(step: RunStep, job: Job, build: Path, builder: Path) -> Iterator[Way]:
                 "--",
             ),
         )
+
+
+def refuse_executor(steps: Iterable[Step], remote: Remote | None) -> None:
+    """``InputError`` for a step whose Bazel cannot be told which tools an executor must have; told before anything
+    runs."""
+    if remote is None or not remote.runs_elsewhere:
+        return
+    for step in steps:
+        if isinstance(step, RunStep) and step.remote and not step.remote.flags.executor:
+            raise InputError(
+                f"Bazel {step.remote.bazel} cannot be used with an executor.",
+                where=step.name,
+                why="It cannot say which tools an action needs, so any worker might run it with others.",
+                hint="leave `executor` out of the settings, or take a later Bazel: --tool bazel=0.23.0 or above",
+            )
 
 
 def kept_apart(tools: str) -> Callable[[str], str]:
@@ -195,7 +212,8 @@ def _write_bazelrc(build: Path, chosen: list[str]) -> None:
     """The lines are in a file of their own, at the end of the user's .bazelrc: what is read last wins."""
     lines = build / _LINES
     lines.parent.mkdir(parents=True, exist_ok=True)
-    lines.write_text("".join(f"build {flag}\n" for flag in chosen), encoding="utf-8")
+    # A line is split as a shell would split it.
+    lines.write_text("".join(f"build {shlex.quote(flag)}\n" for flag in chosen), encoding="utf-8")
     with (build / _BAZELRC).open("a", encoding="utf-8") as stream:
         stream.write(f"import /build/{_LINES}\n")
 

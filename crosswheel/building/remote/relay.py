@@ -68,7 +68,7 @@ def main(words: "list[str]") -> None:
     try:
         status = subprocess.call(words[split + 1 :])
     except OSError as error:
-        print(f"cannot run {words[split + 1]}: {error.strerror}", file=sys.stderr)
+        print("cannot run {}: {}".format(words[split + 1], error.strerror), file=sys.stderr)
         status = 127
     sys.stdout.flush()
     sys.stderr.flush()

@@ -10,7 +10,12 @@ from __future__ import annotations
 import hashlib
 import os
 import ssl
+import struct
+import tempfile
+import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,14 +30,16 @@ if TYPE_CHECKING:
     import grpc
 
 PROBE_SECONDS = 5.0
-CALL_SECONDS = 60.0
-"""A call of a cache that takes longer has failed; what a server runs may take as long as it wants."""
+STALLED_SECONDS = 30.0
+"""A call of a cache in which nothing comes and nothing goes for so long has failed."""
 
 THREADS = 256
 """So many calls at once: each action that runs elsewhere holds one."""
 
 _API = "/build.bazel.remote.execution.v2."
 _UNLIMITED = -1
+_IN_MEMORY = 1 << 23
+_LENGTH = struct.Struct(">L")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,11 +68,14 @@ METHODS = {
 }
 """What passes."""
 
-_CAPABILITIES, _READ, _WRITE = (
-    f"{_API}Capabilities/GetCapabilities",
-    "/google.bytestream.ByteStream/Read",
-    "/google.bytestream.ByteStream/Write",
+_CAPABILITIES = f"{_API}Capabilities/GetCapabilities"
+_UPDATE = f"{_API}ActionCache/UpdateActionResult"
+_MISSING = f"{_API}ContentAddressableStorage/FindMissingBlobs"
+_BATCH_UPDATE = f"{_API}ContentAddressableStorage/BatchUpdateBlobs"
+_READ, _WRITE, _WRITE_STATUS = (
+    f"/google.bytestream.ByteStream/{name}" for name in ("Read", "Write", "QueryWriteStatus")
 )
+_SHA256 = 64
 _PASSED_ON = "build.bazel.remote.execution.v2.requestmetadata-bin"
 
 
@@ -142,116 +152,203 @@ class RpcForwarder:
     def _forward(
         self, name: str, method: _Method, requests: Iterator[bytes], context: grpc.ServicerContext
     ) -> Iterator[bytes]:
+        """The answers of one call. A cache's own calls never fail: Bazel 2.1.0 crashes where one does (see
+        :func:`_instead`)."""
         import grpc
 
         if method.writes and not self._upload:
             context.abort(grpc.StatusCode.PERMISSION_DENIED, "nothing is sent to this cache")
-        if self.tally.gone:
-            yield from self._without(name, method, context)
-            return
+        call = _Call(name, method, self._changed)
         try:
-            passed_on = [item for item in context.invocation_metadata() or () if item[0] == _PASSED_ON]
-            metadata = self._metadata(tuple((str(key), value) for key, value in passed_on))
+            if self.tally.gone:
+                raise _NotThere
+            passed_on = [(str(key), value) for key, value in context.invocation_metadata() or () if key == _PASSED_ON]
+            yield from self._answers(call, requests, self._metadata(tuple(passed_on)), context)
+            self.tally.answered()
+            if not call.wrong:
+                self._count(call, found=True)
+                return
+            self.tally.lied(call.resource)
         except HelperError as error:
             self.tally.failed(str(error))
-            yield from self._without(name, method, context)
-            return
-        seconds = None if method.runs else CALL_SECONDS
-        sent = self._seen_out(name, method, requests)
-        check = _Check(name)
-        start: Any = self._channel.stream_stream(name)
-        call: Any = start(check.requests(sent), timeout=seconds, metadata=metadata)
-        context.add_callback(call.cancel)
-        try:
-            for answer in call:
-                check.answer(answer)
-                if name == _READ:
-                    self.tally.add(fetched_bytes=len(answer))
-                yield answer
+        except _NotThere:
+            pass
         except grpc.RpcError as error:
-            self._failed(name, method, error, context)
-        self.tally.answered()
-        if check.wrong:
-            self.tally.lied(check.resource)
-            context.abort(grpc.StatusCode.DATA_LOSS, "the cache gave wrong bytes")
-        self._count(method, found=True)
+            self._failed(call, error, context)
+        self._count(call, found=False)
+        yield from self._instead(call, requests, context)
 
-    def _seen_out(self, name: str, method: _Method, requests: Iterator[bytes]) -> Iterator[bytes]:
-        for request in requests:
-            if name == _WRITE:
-                self.tally.add(sent_bytes=len(request))
-            yield wire.with_action(request, self._changed) if method.action else request
+    def _answers(
+        self, call: _Call, requests: Iterator[bytes], metadata: tuple[tuple[str, Any], ...], context: Any
+    ) -> Iterator[bytes]:
+        start: Any = self._channel.stream_stream(call.name)
+        running: Any = start(call.seen_out(requests), metadata=metadata)
+        context.add_callback(running.cancel)
+        with self._watched(call, running), _Kept() as kept:
+            for answer in running:
+                call.seen_in(answer)
+                if call.checked:
+                    kept.add(answer)
+                else:
+                    yield answer
+            if not call.wrong:
+                yield from kept
 
-    def _failed(self, name: str, method: _Method, error: Any, context: grpc.ServicerContext) -> None:
+    @contextmanager
+    def _watched(self, call: _Call, running: Any) -> Iterator[None]:
+        """Ends the call where nothing moves in it; what a server runs may take as long as it wants."""
+        ended = threading.Event()
+
+        def watch() -> None:
+            while not ended.wait(STALLED_SECONDS / 10):
+                if time.monotonic() - call.moved > STALLED_SECONDS:
+                    call.stalled = True
+                    running.cancel()
+                    return
+
+        if not call.method.runs:
+            threading.Thread(target=watch, daemon=True).start()
+        try:
+            yield
+        finally:
+            ended.set()
+
+    def _failed(self, call: _Call, error: Any, context: grpc.ServicerContext) -> None:
         import grpc
 
         code = error.code()
-        if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
-            self.tally.failed(
-                "it does not answer in time" if code == grpc.StatusCode.DEADLINE_EXCEEDED else _told(error)
-            )
-        elif code != grpc.StatusCode.CANCELLED:
+        if call.stalled or code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+            self.tally.failed("it does not answer in time" if call.stalled else _told(error))
+        elif code not in (grpc.StatusCode.CANCELLED, grpc.StatusCode.NOT_FOUND):
             self.tally.answered()
-            if code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
-                self.tally.refused(f"refuses {name.rpartition('/')[2]}: {_told(error)}")
-        if not method.writes:
-            self._count(method, found=False)
-        if self.tally.gone and name == _CAPABILITIES and self._capabilities:
-            return
-        context.set_trailing_metadata(tuple(error.trailing_metadata() or ()))
-        context.abort(code, error.details() or "")
+            self.tally.refused(f"fails in {call.name.rpartition('/')[2]}: {code.name}, {_told(error)}")
+        if call.method.runs:
+            context.set_trailing_metadata(tuple(error.trailing_metadata() or ()))
+            context.abort(code, error.details() or "")
 
-    def _without(self, name: str, method: _Method, context: grpc.ServicerContext) -> Iterator[bytes]:
-        """The answers of a server that is gone: as one that has nothing, and takes nothing."""
+    def _instead(self, call: _Call, requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+        """What a cache answers that has nothing, and forgets what it is sent: that is none that fails."""
         import grpc
 
-        if name == _CAPABILITIES and self._capabilities:
+        if call.name == _CAPABILITIES and self._capabilities:
             yield self._capabilities
-            return
-        if method.action and not method.writes:
-            self._count(method, found=False)
-            context.abort(grpc.StatusCode.NOT_FOUND, "the cache does not answer")
-        context.abort(grpc.StatusCode.UNAVAILABLE, "the cache does not answer")
+        elif call.method.runs:
+            context.abort(grpc.StatusCode.UNAVAILABLE, "the executor does not answer")
+        elif call.answer_of_none is None:
+            context.abort(grpc.StatusCode.NOT_FOUND, "the cache has nothing")
+        else:
+            for request in () if call.moving_out else requests:
+                call.seen_first(request)
+            yield call.answer_of_none()
 
-    def _count(self, method: _Method, *, found: bool) -> None:
-        if method.action:
-            self.tally.add(**{"sent" if method.writes else "found" if found else "missed": 1})
-        elif method.runs and method.writes:
+    def _count(self, call: _Call, *, found: bool) -> None:
+        self.tally.add(fetched_bytes=call.fetched_bytes, sent_bytes=call.sent_bytes if found else 0)
+        if call.method.action and not (call.method.writes and not found):
+            self.tally.add(**{"sent" if call.method.writes else "found" if found else "missed": 1})
+        elif call.method.runs and call.method.writes and found:
             self.tally.add(ran=1)
 
     def _metadata(self, passed_on: tuple[tuple[str, Any], ...]) -> tuple[tuple[str, Any], ...]:
         return (*passed_on, *((name.lower(), value) for name, value in self._credentials.headers()))
 
 
-class _Check:
-    """Compares what a call of ``Read`` brings with the sha256 in the name of what was asked for."""
+class _Kept:
+    """Answers that Bazel must not see before the last has come; many are kept in a file."""
 
-    def __init__(self, name: str) -> None:
-        self._reads = name == _READ
+    def __enter__(self) -> _Kept:
+        self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def add(self, answer: bytes) -> None:
+        self._file.write(_LENGTH.pack(len(answer)) + answer)
+
+    def __iter__(self) -> Iterator[bytes]:
+        self._file.seek(0)
+        while length := self._file.read(_LENGTH.size):
+            yield self._file.read(_LENGTH.unpack(length)[0])
+
+
+class _NotThere(Exception):
+    """The server is left alone."""
+
+
+class _Call:
+    """One call: what is seen of it on its way."""
+
+    def __init__(self, name: str, method: _Method, changed: Callable[[str], str]) -> None:
+        self.name = name
+        self.method = method
+        self.moved = time.monotonic()
+        self.stalled = self.moving_out = False
+        self.fetched_bytes = self.sent_bytes = 0
+        self.resource = ""
+        self._changed = changed
+        self._first = b""
         self._whole = ""
         self._seen = hashlib.sha256()
-        self.resource = ""
 
-    def requests(self, sent: Iterator[bytes]) -> Iterator[bytes]:
-        for request in sent:
-            if self._reads:
-                self._asked(request)
-            yield request
+    def seen_out(self, requests: Iterator[bytes]) -> Iterator[bytes]:
+        """The requests, as the server gets them."""
+        self.moving_out = True
+        for request in requests:
+            self.moved = time.monotonic()
+            self.seen_first(request)
+            if self.name == _WRITE:
+                self.sent_bytes += len(request)
+            yield wire.with_action(request, self._changed) if self.method.action else request
 
-    def _asked(self, request: bytes) -> None:
+    def seen_first(self, request: bytes) -> None:
+        """Remembers the first request: of those that follow it, none names anything."""
+        if self._first:
+            return
+        self._first = request
+        if self.name not in (_READ, _WRITE):
+            return
         parts = wire.contents_of(request, wire.RESOURCE_NAME).decode("utf-8", "replace").split("/")
-        self.resource = "/".join(parts)[:40] + "…"
+        self.resource = "/".join(parts[-3:])[:40] + "…"
         whole = [number for number, _, _ in wire.fields(request)] == [wire.RESOURCE_NAME]  # no offset, no limit
-        if whole and len(parts) >= 3 and parts[-3] == "blobs" and len(parts[-2]) == 64:
+        if self.name == _READ and whole and len(parts) >= 3 and parts[-3] == "blobs" and len(parts[-2]) == _SHA256:
             self._whole = parts[-2]
 
-    def answer(self, answer: bytes) -> None:
+    def seen_in(self, answer: bytes) -> None:
+        """An answer on its way to Bazel."""
+        self.moved = time.monotonic()
+        if self.name == _READ:
+            self.fetched_bytes += len(answer)
         if self._whole:
             self._seen.update(wire.contents_of(answer, wire.READ_DATA))
 
     @property
+    def checked(self) -> bool:
+        """Whether what comes has a sha256 to be compared with."""
+        return bool(self._whole)
+
+    @property
     def wrong(self) -> bool:
+        """Whether what came has another sha256 than was asked for."""
         return bool(self._whole) and self._seen.hexdigest() != self._whole
+
+    @property
+    def answer_of_none(self) -> Callable[[], bytes] | None:
+        """Makes the answer of a cache that forgets what it is sent; None for a question that such a one denies."""
+        return {
+            _UPDATE: lambda: wire.contents_of(self._first, wire.ACTION_RESULT),
+            _WRITE: lambda: wire.of_number(wire.COMMITTED_SIZE, self._size),
+            # No digest in it: nothing is missing, so nothing is sent.
+            _MISSING: lambda: b"",
+            _BATCH_UPDATE: lambda: b"",
+            _WRITE_STATUS: lambda: b"",
+        }.get(self.name)
+
+    @property
+    def _size(self) -> int:
+        """Of ``…/blobs/<sha256>/<size>``, what a cache that has taken all would say."""
+        parts = wire.contents_of(self._first, wire.RESOURCE_NAME).decode("utf-8", "replace").split("/")
+        sizes = [part for name, part in zip(parts, parts[2:], strict=False) if name == "blobs"]
+        return int(sizes[0]) if sizes and sizes[0].isdecimal() else 0
 
 
 def _channel(url: str, remote: Remote) -> grpc.Channel:

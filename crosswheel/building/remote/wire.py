@@ -12,12 +12,17 @@ from collections.abc import Callable, Iterator
 ACTION_DIGEST = 2
 """In GetActionResultRequest and UpdateActionResultRequest."""
 
+ACTION_RESULT = 3
+"""In UpdateActionResultRequest."""
+
 DIGEST_HASH = 1
 RESOURCE_NAME = 1
 """In ReadRequest and in WriteRequest."""
 
 READ_DATA = 10
-WRITE_DATA = 10
+COMMITTED_SIZE = 1
+"""In WriteResponse."""
+
 INSTANCE_NAME = 1
 """In GetCapabilitiesRequest."""
 
@@ -54,6 +59,11 @@ def fields(message: bytes) -> Iterator[tuple[int, bytes | None, bytes]]:
 def of_bytes(number: int, contents: bytes) -> bytes:
     """A field of text, bytes or a message."""
     return _encoded(number << 3 | _BYTES) + _encoded(len(contents)) + contents
+
+
+def of_number(number: int, value: int) -> bytes:
+    """A field of a number that is not negative."""
+    return _encoded(number << 3 | _VARINT) + _encoded(value)
 
 
 def contents_of(message: bytes, number: int) -> bytes:
