@@ -107,7 +107,7 @@ def _show_refused(cells: Sequence[Cell]) -> None:
     for cell in cells:
         reasons.setdefault(cell.why, []).append(cell)
     print(f"Refused ({len(cells)})")
-    for why, mine in list(reasons.items())[:_REFUSED]:
+    for why, mine in sorted(reasons.items(), key=lambda item: -len(item[1]))[:_REFUSED]:
         names = ", ".join(cell.id for cell in mine[:3]) + (f" and {len(mine) - 3} more" if len(mine) > 3 else "")
         _print_wrapped(names, width, "  ")
         for reason in why:

@@ -58,8 +58,11 @@ def _vouched(archive: Archive, local: LocalSource | None) -> bool:
 
 def refuse_unused(steps: Iterable[Step], given: Iterable[str]) -> None:
     """``InputError`` for archives that the user gave and that no step of a plan reads."""
+    names = tuple(given)
+    if not names:
+        return
     used = {suite.archive for step in steps if isinstance(step, LockStep) for suite in step.suites}
-    for name in given:
+    for name in names:
         if name not in used:
             raise InputError(
                 f"this build takes nothing from the archive {name!r}",

@@ -128,7 +128,8 @@ def chained(resolution: Resolution, catalog: Catalog) -> list[Needed]:
 
 def built_numpy(numpy: Resolution, catalog: Catalog) -> WheelStep:
     """The wheel of a NumPy of our own, which another wheel is compiled and tried with."""
-    return wheel_step(numpy, catalog, {}, source_tree(numpy, catalog, {}))
+    of = (numpy.release.version, numpy.target.name, numpy.system, numpy.cpu.name, numpy.builder_from)
+    return catalog.once("NumPy", of, lambda: wheel_step(numpy, catalog, {}, source_tree(numpy, catalog, {})))
 
 
 def compile_step(

@@ -248,8 +248,10 @@ def _unusable(matrix: Matrix, made: Sequence[Cell], cells: Mapping[str, Cell], c
         works = {of(cell) for cell in used}
         for value in values:
             if value not in works:
-                those = [cells.get(cell.id, cell) for cell in mine if of(cell) == value]
-                why = _reasons(those, 2) or ["each is excluded"]
+                those = [cell for cell in mine if of(cell) == value]
+                # what is refused only because of another cell tells more than what could not be at all
+                works_alone = [cells[cell.id] for cell in those if not cell.refused and cell.id in cells]
+                why = _reasons(works_alone, 2) or _reasons(those, 2) or ["each is excluded"]
                 yield f"{AXES}.{axis}: no cell can use {value!r}: {'; '.join(why)}"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from crosswheel.digest import Json
 from crosswheel.planning.archives import refuse_unused, with_archives
@@ -38,7 +39,7 @@ class Plan:
         assert isinstance(self.output, WheelStep), f"{self.output.name} is no wheel"
         return self.output
 
-    @property
+    @cached_property
     def steps(self) -> tuple[Step, ...]:
         """Every step once, inputs first."""
         return tuple(self.proof.walk())
@@ -73,7 +74,7 @@ def plan(
 def _with_archives(made: Plan, catalog: Catalog, given: Mapping[str, LocalSource]) -> Plan:
     """The plan with the packages in which archives lie."""
     refuse_unused(made.steps, given)
-    done: dict[str, Step] = {}
+    done: dict[str, Step] = {} if given else catalog.once("steps with archives", (), dict)
     proof = with_archives(made.proof, catalog.archives, given, done)
     return replace(made, proof=proof, output=with_archives(made.output, catalog.archives, given, done))
 

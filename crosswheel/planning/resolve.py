@@ -379,8 +379,15 @@ def _output(request: Request, recipe: Recipe, release: Release, reasons: list[st
 
 
 def _with_patches(resolution: Resolution, catalog: Catalog) -> Resolution:
+    chosen = resolution
+    of = (chosen.recipe.name, chosen.release.version, chosen.target.arch, chosen.python, chosen.bazel, chosen.features)
+    patches = catalog.once("patches", of, lambda: _patches(chosen, catalog))
+    return replace(resolution, patches=patches)
+
+
+def _patches(resolution: Resolution, catalog: Catalog) -> tuple[Patch, ...]:
     series = catalog.series(resolution.recipe.name)
-    return replace(resolution, patches=tuple(p for p in series.patches if applies(p, resolution)))
+    return tuple(patch for patch in series.patches if applies(patch, resolution))
 
 
 def applies(patch: Patch, resolution: Resolution) -> bool:

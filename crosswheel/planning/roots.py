@@ -17,6 +17,13 @@ def root_step(
     catalog: Catalog, sysroot: Sysroot, arch: Arch, packages: tuple[str, ...], purpose: str, lock: str
 ) -> RootStep:
     """An extracted root of packages of a distribution. ``lock`` is the name under which a pinned lock is looked for."""
+    of = (sysroot.name, sysroot.suites_for(arch), sysroot.snapshot, arch, packages, purpose, lock)
+    return catalog.once("root", of, lambda: _root_step(catalog, sysroot, arch, packages, purpose, lock))
+
+
+def _root_step(
+    catalog: Catalog, sysroot: Sysroot, arch: Arch, packages: tuple[str, ...], purpose: str, lock: str
+) -> RootStep:
     resolved = LockStep(
         name=f"resolve {purpose}",
         lock=lock,

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from packaging.specifiers import SpecifierSet
-
 from crosswheel.errors import InputError
 from crosswheel.planning.arranging import MembersStep
+from crosswheel.planning.fitting import in_range
 from crosswheel.planning.render import Renderer
 from crosswheel.planning.resolve import Resolution
 from crosswheel.planning.steps import FetchStep, LocalStep, PatchText, RepositoryCacheStep, Step, TreeStep
@@ -32,6 +31,16 @@ class LocalSource:
 def externals_of(resolution: Resolution, catalog: Catalog) -> tuple[External, ...]:
     """What a release's own build files download for this build: without what only another output needs, or a feature
     that is off, unless the build files load from it."""
+    return catalog.once("externals", _of(resolution), lambda: _externals_of(resolution, catalog))
+
+
+def _of(resolution: Resolution) -> tuple[object, ...]:
+    """What the externals of a build depend on."""
+    arch = resolution.target.arch
+    return resolution.recipe.name, resolution.release.version, arch, resolution.features, resolution.output
+
+
+def _externals_of(resolution: Resolution, catalog: Catalog) -> tuple[External, ...]:
     optional = resolution.release.bazel.optional if resolution.release.bazel else {}
     found = catalog.externals(resolution.recipe.name, resolution.release, resolution.target.arch, resolution.features)
     loaded = catalog.loaded_externals(resolution.recipe.name, resolution.release)
@@ -106,8 +115,8 @@ def release_tree(
         PatchText(file=patch.file, text=catalog.patch_text(recipe.name, patch.file))
         for patch in catalog.series(recipe.name).patches
         if patch.external is None
-        and SpecifierSet(patch.versions).contains(release.version, prereleases=True)
-        and (patch.when.python is None or SpecifierSet(patch.when.python).contains(version))
+        and in_range(patch.versions, release.version, prereleases=True)
+        and (patch.when.python is None or in_range(patch.when.python, version))
         and patch.when.bazel is None
         and patch.when.arch is None
         and not patch.when.features
@@ -152,7 +161,7 @@ def requirements(resolution: Resolution) -> list[Requirement]:
 
 def serves(wheel: Requirement, python: str) -> bool:
     """Whether a wheel is for a Python."""
-    return wheel.python is None or SpecifierSet(wheel.python).contains(f"{python}.0")
+    return wheel.python is None or in_range(wheel.python, f"{python}.0")
 
 
 def _patches(resolution: Resolution, catalog: Catalog, external: str | None) -> tuple[PatchText, ...]:
@@ -178,6 +187,14 @@ def external_tree(
 def repository_cache(resolution: Resolution, catalog: Catalog, given: Mapping[str, LocalSource]) -> RepositoryCacheStep:
     """What the release's own build files download, as Bazel's repository cache. ``InputError`` for a given file of
     other bytes than these build files pin: Bazel would not take it."""
+    if not given:
+        return catalog.once("repository cache", _of(resolution), lambda: _repository_cache(resolution, catalog, {}))
+    return _repository_cache(resolution, catalog, given)
+
+
+def _repository_cache(
+    resolution: Resolution, catalog: Catalog, given: Mapping[str, LocalSource]
+) -> RepositoryCacheStep:
     brought: dict[str, Step] = {}
     for item in externals_of(resolution, catalog):
         local = given.get(item.name)

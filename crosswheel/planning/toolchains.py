@@ -102,6 +102,11 @@ def _described(python: str, host: str, *, upstream: bool) -> str:
 
 def toolchain_files(renderer: Renderer, values: Mapping[str, Any]) -> dict[str, RenderedFile]:
     """The files below the toolchain's folder that every backend shares: path → file."""
+    # All values are texts, and lists and tables of texts, so what is written of them tells them apart.
+    return renderer.catalog.once("toolchain", repr(values), lambda: _toolchain_files(renderer, values))
+
+
+def _toolchain_files(renderer: Renderer, values: Mapping[str, Any]) -> dict[str, RenderedFile]:
     files: dict[str, RenderedFile] = {}
 
     def put(path: str, template: str, *, executable: bool = False, **more: Any) -> None:

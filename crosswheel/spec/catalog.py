@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +27,7 @@ from crosswheel.spec.sysroots import Archive, Sysroot
 from crosswheel.spec.targets import BazelTool, Cpu, Emulator, Target, Toolchain
 
 M = TypeVar("M", bound=Model)
+V = TypeVar("V")
 
 _NO_RELEASES = ("recipe", "replacements")
 """The files of a recipe's folder that are no release."""
@@ -64,6 +65,11 @@ class Catalog:
         self.own = over or root
         self.layers = Layers((over, root) if over else (root,))
         self._reader = Reader()
+
+    def once(self, what: str, of: Hashable, make: Callable[[], V]) -> V:
+        """What ``make`` gives: made anew each time here. A catalog for many plans keeps it, as ``what`` of ``of``
+        (:mod:`crosswheel.spec.remembering`)."""
+        return make()
 
     # --- recipes
 
@@ -125,7 +131,12 @@ class Catalog:
         fitting.sort(key=lambda item: item.arch is None)  # one for the architecture alone wins
         further = {item.sha256: item.places for item in found.places}
         found_here = self._reader.model(Externals, path).externals
-        return tuple(_further(_replaced(item, fitting), further) for item in found_here if item.name not in own)
+        named: dict[str, list[Replacement]] = {}
+        for each in fitting:
+            named.setdefault(each.name, []).append(each)
+        return tuple(
+            _further(_replaced(item, named.get(item.name, ())), further) for item in found_here if item.name not in own
+        )
 
     def loaded_externals(self, recipe: str, release: Release) -> frozenset[str]:
         """The externals that a release's own build files load from, so that no build does without them."""

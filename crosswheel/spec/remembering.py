@@ -5,17 +5,18 @@ The catalog itself looks for files each time, because commands write data and re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Hashable
 from typing import TypeVar
 
 from crosswheel.spec.base import Arch
-from crosswheel.spec.catalog import Catalog
+from crosswheel.spec.catalog import Catalog, V
+from crosswheel.spec.isa import InstructionSet
 from crosswheel.spec.patches import Series
 from crosswheel.spec.recipes import Recipe
 from crosswheel.spec.releases import Release
 from crosswheel.spec.sources import External
 from crosswheel.spec.sysroots import Sysroot
-from crosswheel.spec.targets import Target, Toolchain
+from crosswheel.spec.targets import Cpu, Target, Toolchain
 
 T = TypeVar("T")
 
@@ -32,6 +33,16 @@ class Remembering(Catalog):
         if name not in self._remembered:
             self._remembered[name] = find(*of)
         return self._remembered[name]  # type: ignore[return-value]  # it is what `find` gave
+
+    def once(self, what: str, of: Hashable, make: Callable[[], V]) -> V:
+        """What ``make`` gives, made the first time."""
+        name = (what, of)
+        if name not in self._remembered:
+            self._remembered[name] = make()
+        return self._remembered[name]  # type: ignore[return-value]  # it is what `make` gave
+
+    def recipe(self, name: str) -> Recipe:
+        return self._once(super().recipe, name)
 
     def versions(self, recipe: str) -> tuple[str, ...]:
         return self._once(super().versions, recipe)
@@ -59,6 +70,10 @@ class Remembering(Catalog):
 
     def check_script(self, recipe: Recipe) -> str:
         return self._once(super().check_script, recipe, key=(recipe.name,))
+
+    def instruction_set(self, target: Target, cpu: Cpu, recipe: Recipe | None = None) -> InstructionSet:
+        key = (target.name, cpu.name, recipe.name if recipe else None)
+        return self._once(super().instruction_set, target, cpu, recipe, key=key)
 
     def series(self, recipe: str) -> Series:
         return self._once(super().series, recipe)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from crosswheel.cli.settings import DATA
 from crosswheel.errors import DataError
 from crosswheel.planning.cells import Cell
 from crosswheel.planning.matrix import Cells, balanced, plan_matrix, sharing, usual_minutes
+from crosswheel.planning.plan import plan
 from crosswheel.proving.prove import RULES
 from crosswheel.spec.catalog import Catalog
 from crosswheel.spec.matrix import Matrix, read_matrix
@@ -47,6 +49,31 @@ def test_the_shipped_matrix_can_be_planned() -> None:
     assert all(cell.why for cell in found.refused)
     assert len({cell.id for cell in found.all}) == len(found.all)
     assert all(re.fullmatch(r"[A-Za-z0-9@+._-]+", cell.id) for cell in found.all)
+
+
+def test_what_is_remembered_changes_no_key() -> None:
+    matrix, _ = read_matrix(DATA / "matrix.toml")
+    plain = Catalog(DATA)
+    for cell in plan_matrix(matrix, CATALOG, "matrix.toml", rules=RULES).planned:
+        assert cell.resolution and cell.plan
+        anew = plan(cell.resolution, plain, rules=RULES)
+        assert [step.key for step in anew.steps] == [step.key for step in cell.plan.steps], cell.id
+
+
+def test_ten_thousand_cells_are_planned_in_seconds(tmp_path: Path) -> None:
+    everything = ", ".join(f'"{name}"' for name in CATALOG.target_names)
+    recipes = '["tensorflow", "numpy", "dm-tree", "wrapt", "ml-dtypes", "h5py", "grpcio", "tflite-runtime"]'
+    cpus = '["default", "cortex-a53", "cortex-a57", "cortex-a76", "x86-64-v2", "x86-64-v3", "sandybridge"]'
+    path = tmp_path / "matrix.toml"
+    path.write_text(
+        f'name = "huge"\n[axes]\nrecipe = {recipes}\nversion = "all"\ntarget = [{everything}]\n'
+        f'python = "all"\ncpu = {cpus}\n'
+    )
+    began = time.process_time()
+    found = plan_matrix(read_matrix(path)[0], remembering(Catalog(DATA)), str(path), rules=RULES)
+    assert len(found.all) > 10_000 and len(found.planned) > 1_000
+    assert time.process_time() - began < 15  # the benchmark `matrix` says how long it is on a machine that is idle
+    assert all(cell.why for cell in found.refused)
 
 
 def test_axes_are_a_product_in_their_order(tmp_path: Path) -> None:
