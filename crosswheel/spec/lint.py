@@ -72,6 +72,18 @@ def _wrong(cpu: Cpu, catalog: Catalog) -> Iterator[str]:
         yield f"toolchains/cpus.toml has no cpu {cpu.above!r}"
     elif cpu.above and catalog.cpus[cpu.above].arch != cpu.arch:
         yield f"{cpu.name!r} is {cpu.arch}, and stands above {cpu.above!r}, which is not"
+    loop = _loop(cpu, catalog)
+    if loop and cpu.name == min(loop):
+        yield f"no cpu stands above itself: {' above '.join((*loop, cpu.name))}"
+
+
+def _loop(cpu: Cpu, catalog: Catalog) -> list[str]:
+    """The cpus by which a cpu would stand above itself, from it on; none where it does not."""
+    found, here = [cpu.name], cpu
+    while here.above in catalog.cpus and here.above not in found:
+        here = catalog.cpus[here.above]
+        found.append(here.name)
+    return found if here.above == cpu.name else []
 
 
 def _misnumbered(cpu: Cpu, catalog: Catalog) -> Iterator[str]:

@@ -170,6 +170,17 @@ def test_a_cpu_says_what_instructions_it_has(data: Path) -> None:
     assert problems.count("toolchains/cpus.toml:") == 3
 
 
+def test_no_cpu_stands_above_itself(data: Path) -> None:
+    """However long the way round; and it is told once."""
+    path = data / "toolchains/cpus.toml"
+    change(path, 'above = "armv8-a"\nfeatures = ["V8_1a"', 'above = "armv8.3-a"\nfeatures = ["V8_1a"')
+    assert [line.partition(": ")[2] for line in told(data)] == [
+        "no cpu stands above itself: armv8.1-a above armv8.3-a above armv8.2-a above armv8.1-a"
+    ]
+    change(path, 'above = "westmere"', 'above = "sandybridge"')
+    assert "no cpu stands above itself: sandybridge above sandybridge" in "\n".join(told(data))
+
+
 def test_the_build_tag_of_a_cpu_rises_with_its_features(data: Path) -> None:
     path = data / "toolchains/cpus.toml"
     change(path, "build = 40\n", "build = 14\n")  # x86-64-v3
