@@ -214,13 +214,13 @@ class _Handler(BaseHTTPRequestHandler):
     def do_PUT(self) -> None:
         asked = _PATH.match(self.path)
         size = self.headers.get("Content-Length", "")
-        if not asked or not size.isdecimal():
-            self.close_connection = True  # what follows is not read
-            self._answer(HTTPStatus.FORBIDDEN if not asked else HTTPStatus.LENGTH_REQUIRED)
+        if not size.isdecimal():
+            self.close_connection = True  # what follows cannot be told from a next request
+            self._answer(HTTPStatus.LENGTH_REQUIRED)
             return
         body = self._body(int(size))
         forwarder = self.server.forwarder
-        if not forwarder.upload:
+        if not asked or not forwarder.upload:
             for _ in body:
                 pass
             self._answer(HTTPStatus.FORBIDDEN)
