@@ -9,7 +9,7 @@ What the wheel requires and the index does not hold comes in a second call, when
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from urllib.parse import quote, urlsplit
@@ -71,6 +71,16 @@ class Installer:
 
     def of(self, cell: Cell) -> Install | None:
         """How the wheel of a cell is installed; None where there is none to install."""
+        if cell.id not in self._known:
+            self._known[cell.id] = self._of(cell)
+        return self._known[cell.id]
+
+    @cached_property
+    def _known(self) -> dict[str, Install | None]:
+        """What was worked out already: several pages show a cell's line."""
+        return {}
+
+    def _of(self, cell: Cell) -> Install | None:
         proved = cell.proved
         if proved is None or not cell.offered:
             return None
@@ -104,7 +114,7 @@ class Installer:
         parts = urlsplit(self.base)
         if parts.scheme != "http" or parts.hostname in _LOCAL:
             return []
-        return ["--trusted-host", str(parts.hostname)]  # pip before 19.2 knows no port here
+        return ["--trusted-host", str(parts.hostname)]  # without a port, which older pips do not know here
 
     def _exact(self, proved: Proved) -> str:
         if not self.base:
@@ -116,32 +126,26 @@ class Installer:
         """``==`` takes versions with any local part as well, and pip the highest of them: where a target has several,
         ``===`` takes this one."""
         version = Version(proved.wheel_version)
-        same = {
-            other.proved.wheel_version
-            for other in self._of_target(proved)
-            if other.proved and other.proved.distribution == proved.distribution
-        }
+        same = {other.wheel_version for other in self._offered.get((*_place(proved), proved.distribution), ())}
         alike = any(Version(each).public == version.public for each in same - {proved.wheel_version})
         return f"{proved.distribution}{'===' if alike and not version.local else '=='}{proved.wheel_version}"
 
     @cached_property
-    def _by_place(self) -> Mapping[tuple[str, str], list[Cell]]:
-        found: dict[tuple[str, str], list[Cell]] = {}
+    def _offered(self) -> Mapping[tuple[str, str, str], list[Proved]]:
+        """What the indexes have, by target, Python and project."""
+        found: dict[tuple[str, str, str], list[Proved]] = {}
         for cell in self.cells:
             if cell.proved and cell.offered:
-                found.setdefault(_place(cell.proved), []).append(cell)
+                found.setdefault((*_place(cell.proved), cell.proved.distribution), []).append(cell.proved)
         return found
 
-    def _of_target(self, proved: Proved) -> Iterable[Cell]:
-        """What the index has for the target and the Python of a wheel."""
-        return self._by_place.get(_place(proved), ())
+    @cached_property
+    def _for_cpus(self) -> frozenset[str]:
+        """The paths of the wheels that are for another processor than the target's own."""
+        return frozenset(cell.proved.path for cell in self.cells if cell.proved and cell.cpu)
 
     def _closure(self, proved: Proved) -> tuple[tuple[Proved, ...], tuple[str, ...]]:
         """The wheels of the target's index that a wheel requires, and theirs; and the names of what is not in it."""
-        offered: dict[str, list[Proved]] = {}
-        for each in self._of_target(proved):
-            if each.proved and not each.cpu:
-                offered.setdefault(each.proved.distribution, []).append(each.proved)
         beside: dict[str, Proved] = {}
         missing: dict[str, None] = {}
         waiting = [proved]
@@ -151,7 +155,9 @@ class Installer:
                 name = canonicalize_name(requirement.name) if requirement else text
                 if name == proved.distribution or name in beside or name in missing:
                     continue
-                fitting = [each for each in offered.get(name, ()) if requirement and _fits(requirement, each)]
+                there = self._offered.get((*_place(proved), name), ()) if requirement else ()
+                plain = (each for each in there if each.path not in self._for_cpus)
+                fitting = [each for each in plain if requirement and _fits(requirement, each)]
                 if fitting:
                     beside[name] = max(fitting, key=lambda each: Version(each.wheel_version))
                     waiting.append(beside[name])

@@ -20,7 +20,10 @@ _MOST_NAME = 80
 def plain(text: object) -> str:
     """One line without what a terminal obeys, without control characters, marks that turn the direction of text round
     and halves of characters: those are written out (``\\x00``)."""
-    without = _ESCAPES.sub("", str(text))
+    written = str(text)
+    if written.isprintable():  # an escape is not
+        return written
+    without = _ESCAPES.sub("", written)
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in without)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +52,12 @@ class Proved:
         """Whether the wheel can be had, is the one that was proved, and passed."""
         return self.there and not self.trouble and not self.withheld and self.proof.passed
 
-    @property
+    @cached_property
     def distribution(self) -> str:
         """The project's name, normalised; empty for a bundle."""
         return "" if self.proof.kind == "bundle" else str(parse_wheel_filename(self.proof.file)[0])
 
-    @property
+    @cached_property
     def wheel_version(self) -> str:
         """The version that pip sees, with its local part."""
         return "" if self.proof.kind == "bundle" else str(parse_wheel_filename(self.proof.file)[1])
