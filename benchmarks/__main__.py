@@ -33,6 +33,7 @@ MEASUREMENTS = {
     "overhead": "a build of dm-tree against the bare Bazel command",
     "wrappers": "what a call of a compiler's wrapper costs",
     "emulated": "cross against emulated compilation",
+    "page": "the page of 2,000 cells and 30 nights, written and loaded",
     "proof": "the proof of a large wheel, against objdump and auditwheel",
     "index": "an index of 1,000 wheels: made, again, published",
 }
