@@ -22,6 +22,7 @@ from crosswheel.building.artefacts import Artefact, Building
 from crosswheel.building.disk import no_space, remove
 from crosswheel.building.goals import Course, Goals, Stop
 from crosswheel.building.job import Cancelled, Job, Settings
+from crosswheel.building.locks_used import locks_noted
 from crosswheel.building.sandbox import sandbox_for
 from crosswheel.building.store import Store
 from crosswheel.digest import Json
@@ -311,6 +312,7 @@ class _Execution:
                 cancelled=stop,
             )
             inputs = {role: self._have[needed.key].path for role, needed in step.inputs.items()}
+            job.notes.update(locks_noted(step, inputs))
             self._runners[type(step)](step, inputs, job)
             return job.notes
 

@@ -12,6 +12,8 @@ from importlib.metadata import version
 from typing import Any
 
 from crosswheel.building.artefacts import Damaged, read_meta
+from crosswheel.building.locks_used import NOTE as LOCKS
+from crosswheel.building.locks_used import LocksUsed
 from crosswheel.building.store import Store
 from crosswheel.digest import sha256_bytes
 from crosswheel.planning.arranging import MembersStep
@@ -30,9 +32,9 @@ def build_record(plan: Plan, store: Store) -> dict[str, Any]:
     chosen = plan.resolution
     steps = plan.steps
     purposes = purposes_of(plan)
-    locks = [step for step in steps if isinstance(step, LockStep)]
+    locks, used = [step for step in steps if isinstance(step, LockStep)], LocksUsed(steps, store)
     trees = [step for step in steps if isinstance(step, TreeStep)]
-    roots = {name: _root(step, purposes[step.key], store) for name, step in _named(locks).items()}
+    roots = {name: _root(step, purposes[step.key], used) for name, step in _named(locks).items()}
     return {
         "recipe": chosen.recipe.name,
         "version": chosen.release.version,
@@ -64,6 +66,8 @@ def _notes(steps: tuple[Step, ...], store: Store) -> dict[str, dict[str, Any]]:
             except (FileNotFoundError, Damaged):
                 continue  # it is in the store no more
             for name, value in notes.items():
+                if name == LOCKS:
+                    continue  # the roots tell them
                 found.setdefault(name, {})[step.name] = value
     return found
 
@@ -122,20 +126,16 @@ def _named(locks: list[LockStep]) -> dict[str, LockStep]:
     return {step.lock if names.count(step.lock) == 1 else f"{step.lock} {step.key[:8]}": step for step in locks}
 
 
-def _root(step: LockStep, purpose: Purpose, store: Store) -> dict[str, Any]:
+def _root(step: LockStep, purpose: Purpose, locks: LocksUsed) -> dict[str, Any]:
     """The packages of a root; what is no longer in the store is said to be gone. ``files`` has, of each package, its
     .deb's sha256, architecture, and whose it is."""
-    lock = store.path(step.key) / "out" / "lock.json"
-    if lock.is_file():
-        text = lock.read_bytes()
-    elif step.pinned is not None:
-        text = step.pinned.encode()  # the result of such a step is that text
-    else:
-        return {"purpose": purpose.word, "lock_sha256": None, "packages": None, "files": None}
+    sha256, text = locks.of(step)
+    if text is None:
+        return {"purpose": purpose.word, "lock_sha256": sha256, "packages": None, "files": None}
     packages = json.loads(text)["packages"]
     return {
         "purpose": purpose.word,
-        "lock_sha256": sha256_bytes(text),
+        "lock_sha256": sha256,
         "packages": {item["package"]: item["version"] for item in packages},
         "files": {
             item["package"]: {

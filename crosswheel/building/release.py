@@ -37,16 +37,18 @@ def release(
     wheel.
 
     The proof is called ``<wheel>.proof.json``; ``build`` (see :func:`crosswheel.building.record.build_record`) is added
-    to it. A wheel that passed has its ``sidecars`` there, too. Each file is replaced in one move, the wheel last, so
-    that a wheel is never seen without them; another wheel of that name goes first, so that none is seen with those of
-    another. A wheel that failed takes an older released one of the same name with it: what stands in ``out/<folder>``
-    was proved by the newest build. Raises ``MachineError`` where it cannot be written there.
+    to it, and what the former proof knew besides of the same wheel. A wheel that passed has its ``sidecars`` there,
+    too. Each file is replaced in one move, the wheel last, so that a wheel is never seen without them; another wheel of
+    that name goes first, so that none is seen with those of another. A wheel that failed takes an older released one of
+    the same name with it: what stands in ``out/<folder>`` was proved by the newest build. Raises ``MachineError`` where
+    it cannot be written there.
     """
     here = out / folder
     aside = out / failed
     place, other = (here, aside) if passed else (aside, here)
     released = place / wheel.name
-    told = {**json.loads(proof.read_bytes()), "build": dict(build)}
+    told = json.loads(proof.read_bytes())
+    told["build"] = _remembering(build, told["sha256"], released.with_name(released.name + PROOF))
     beside = sidecars(wheel, released, told) if passed else {}
     files = {PROOF: (json.dumps(told, indent=1, ensure_ascii=False) + "\n").encode(), **beside}
     try:
@@ -58,6 +60,25 @@ def release(
         what, hint = "this wheel cannot be written where it is released", "./x build … --out names another folder"
         raise MachineError(what, where=str(released), why=str(error), hint=hint) from error
     return released
+
+
+def _remembering(build: Mapping[str, Any], sha256: str, former: Path) -> dict[str, Any]:
+    """The record with what the ``former`` proof tells of roots that the store has lost since, where it is of the same
+    wheel by the same plan: cleaning a store changes nothing of what a wheel was made of."""
+    try:
+        old = json.loads(former.read_bytes())
+        if (old["sha256"], old["build"]["plan"]) != (sha256, build["plan"]):
+            return dict(build)
+        roots = {name: _root(root, old["build"]["roots"].get(name)) for name, root in build["roots"].items()}
+        packages = {**old["build"]["toolchain"]["packages"], **build["toolchain"]["packages"]}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return dict(build)
+    return {**build, "toolchain": {**build["toolchain"], "packages": packages}, "roots": roots}
+
+
+def _root(now: Mapping[str, Any], former: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    lost = now["packages"] is None and now["lock_sha256"] in (None, former and former["lock_sha256"])
+    return former if lost and former and former["packages"] else now
 
 
 def _put(wheel: Path, released: Path, files: Mapping[str, bytes | None]) -> None:

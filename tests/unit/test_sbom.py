@@ -14,19 +14,20 @@ from in_toto_attestation.predicates.provenance.v1.provenance_pb2 import Provenan
 from in_toto_attestation.v1.statement import Statement
 from in_toto_attestation.v1.statement_pb2 import Statement as StatementMessage
 from packageurl import PackageURL
-from sidecar_writer import REQUIRED, Released, planned, proof, release_one
+from sidecar_writer import REQUIRED, Released, planned, proof, release_one, write_locks
 
+from crosswheel.building.locks_used import locks_noted
 from crosswheel.building.record import build_record
 from crosswheel.building.store import Store
 from crosswheel.digest import sha256_bytes, sha256_file, sha256_tree
 from crosswheel.errors import DataError
-from crosswheel.planning.plan import plan
+from crosswheel.planning.plan import Plan, plan
 from crosswheel.planning.resolve import Request, resolve
 from crosswheel.planning.sources import LocalSource
 from crosswheel.planning.steps import LockStep, RunStep
 from crosswheel.proving.bundles import RULES as BUNDLE_RULES
 from crosswheel.proving.prove import RULES
-from crosswheel.publishing.inputs import inputs_of, read_record
+from crosswheel.publishing.inputs import inputs_of, read_record, unknown_roots
 from crosswheel.publishing.provenance import statement
 from crosswheel.publishing.purls import source_purl
 from crosswheel.publishing.sbom import sbom
@@ -381,6 +382,50 @@ def test_two_locks_of_one_name_are_both_told(catalog: Catalog, tmp_path: Path) -
     locks = [step for step in made.steps if isinstance(step, LockStep)]
     assert len({step.lock for step in locks}) < len(locks)
     assert len(build_record(made, Store(tmp_path))["roots"]) == len(locks)
+
+
+def lock_of(made: Plan, name: str) -> LockStep:
+    return next(step for step in made.steps if isinstance(step, LockStep) and step.lock == name)
+
+
+def test_a_store_that_was_cleaned_changes_nothing(released: Released, catalog: Catalog, tmp_path: Path) -> None:
+    before = {path.name: path.read_bytes() for path in released.wheel.parent.iterdir()}
+    released.record = build_record(planned(catalog), Store(tmp_path / "empty"))
+    assert released.record["roots"]["emulator"]["packages"] is None
+    released.again()
+    assert {path.name: path.read_bytes() for path in released.wheel.parent.iterdir()} == before
+
+
+def test_what_is_remembered_is_of_the_same_wheel(released: Released, catalog: Catalog, tmp_path: Path) -> None:
+    released.record = build_record(planned(catalog), Store(tmp_path / "empty"))
+    released.change(".proof.json", lambda told: told.update(sha256=DIGEST))
+    released.again()
+    assert read(released, ".proof.json")["build"]["roots"]["emulator"]["packages"] is None
+    released.beside(".proof.json").write_text("[]")
+    released.again()
+    assert read(released, ".proof.json")["build"]["roots"]["emulator"]["packages"] is None
+
+
+def test_a_lock_that_was_resolved_anew_is_not_taken_for_the_one_that_was_used(catalog: Catalog, tmp_path: Path) -> None:
+    """The run noted which it was; the lock in the store is another one by now."""
+    made, store = planned(catalog), Store(tmp_path)
+    write_locks(made, store)
+    name = "debian-12-arm64-development"
+    lock = lock_of(made, name)
+    (run,) = [step for step in made.steps if isinstance(step, RunStep)]
+    root = tmp_path / "root" / ".crosswheel"
+    root.mkdir(parents=True)
+    (root / "lock.json").write_bytes((store.path(lock.key) / "out" / "lock.json").read_bytes())
+    notes = locks_noted(run, dict.fromkeys(run.inputs, root.parent))
+    meta = {"name": run.name, "kind": "run", "seconds": 1.0, "bytes": 0, "tool": "0", "files": {}, "links": {}}
+    store.path(run.key).mkdir(parents=True)
+    (store.path(run.key) / "meta.json").write_text(json.dumps({**meta, "notes": notes}))
+    used = build_record(made, store)["roots"][name]
+    assert sorted(used["packages"]) == ["g++-12", "libc6-dev"]
+    (store.path(lock.key) / "out" / "lock.json").write_text('{"schema": 1, "packages": []}')
+    record = build_record(made, store)
+    assert record["roots"][name] == {**used, "packages": None, "files": None}
+    assert name in unknown_roots(read_record(record))
 
 
 def test_roots_and_what_they_are_for(released: Released) -> None:
