@@ -131,11 +131,12 @@ def test_all_reasons_at_once(crosswheel: CommandLine) -> None:
 @pytest.mark.parametrize("name", sorted(ns.task_names))
 def test_help_of_every_task(crosswheel: CommandLine, name: str) -> None:
     """What it does, its words, and every option with a line of its own that says something."""
-    done = crosswheel("--help", name)
+    words = name.split(".")
+    done = crosswheel("--help", *words)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     usage, empty, what = done.stdout.splitlines()[:3]
-    assert usage.startswith(f"Usage: ./x {name}") and empty == "" and what.rstrip().endswith((".", "`."))
+    assert usage.startswith(f"Usage: ./x {' '.join(words)}") and empty == "" and what.rstrip().endswith((".", "`."))
     task = ns[name]
     for argument in task.get_arguments():
         option = argument.name.strip("_").replace("_", "-")
@@ -148,7 +149,7 @@ def test_list_of_tasks(crosswheel: CommandLine) -> None:
     done = crosswheel("--list")
     assert done.returncode == 0
     for name in ns.task_names:
-        assert f"  {name} " in done.stdout
+        assert f"  {name.replace('.', ' ')} " in done.stdout
 
 
 def test_completion(crosswheel: CommandLine) -> None:
