@@ -173,7 +173,9 @@ def _opened(remote: Remote, step: RunStep, job: Job, stack: ExitStack) -> _Open:
             continue
         opened.forwarders[name] = forwarder
         opened.urls[name] = url
-        job.log(f"crosswheel: the {title} {url} is used" + ("" if remote.upload else ", and nothing is sent to it"))
+        more = f"; workers have the property crosswheel={step.remote.tools}" if name == "executor" else ""
+        more += "" if remote.upload else ", and nothing is sent to it"
+        job.log(f"crosswheel: the {title} {url} is used{more}")
     return opened
 
 
