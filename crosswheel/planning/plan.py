@@ -16,7 +16,7 @@ from crosswheel.planning.resolve import WHEEL, Resolution, numpy_for
 from crosswheel.planning.roots import emulator_step, target_root_step
 from crosswheel.planning.sources import LocalSource, refuse_unknown, release_tree, source_tree
 from crosswheel.planning.steps import BundleProofStep, BundleStep, LocalStep, ProofStep, Step, TreeStep, WheelStep
-from crosswheel.planning.trial import CHECK_WHEEL, trial_inputs
+from crosswheel.planning.trial import CHECK_WHEEL, installs, trial_inputs
 from crosswheel.spec.catalog import Catalog
 from crosswheel.spec.cuda import Toolkit
 from crosswheel.spec.policy import policy_for
@@ -85,9 +85,8 @@ def _proof_step(
     recipe = resolution.recipe
     assert recipe.check is not None, "a recipe with a wheel has a check"
     gpus = resolution.cuda.capabilities if resolution.cuda else ()
-    has = catalog.instruction_set(resolution.target, resolution.cpu, recipe)
-    policy = policy_for(resolution.target, resolution.sysroot, resolution.cpu, resolution.python, has, gpus)
-    dumped: Mapping[str, Json] = policy.model_dump(mode="json")
+    of = (recipe.name, resolution.target.name, resolution.system, resolution.cpu.name, gpus)
+    dumped = catalog.once("policy", of, lambda: _policy(resolution, catalog, gpus))
     return ProofStep(
         name=f"prove {recipe.name} {resolution.release.version} on {resolution.cpu.qemu}",
         inputs={
@@ -114,6 +113,14 @@ def _proof_step(
         built_here=True,
         elsewhere=recipe.elsewhere,
     )
+
+
+def _policy(resolution: Resolution, catalog: Catalog, gpus: tuple[str, ...]) -> Mapping[str, Json]:
+    """The target's side of the proof, as JSON."""
+    has = catalog.instruction_set(resolution.target, resolution.cpu, resolution.recipe)
+    policy = policy_for(resolution.target, resolution.sysroot, resolution.cpu, resolution.python, has, gpus)
+    dumped: Mapping[str, Json] = policy.model_dump(mode="json")
+    return dumped
 
 
 def _tried_with(numpy: Resolution | None, catalog: Catalog) -> dict[str, Step]:
@@ -149,7 +156,9 @@ def verification(
     tried = found if found and misfit(found[1], system, catalog) is None else None
     recipe = tried[0] if tried else None
     given = sources or {}
-    numpy = numpy_for(tried[1], target, system, cpu.name, catalog) if tried else None
+    # For an import alone, no NumPy is built.
+    whole = tried is not None and installs(tried[0], system.python)
+    numpy = numpy_for(tried[1], target, system, cpu.name, catalog) if tried and whole else None
     check = recipe.check if recipe else None
     tree = release_tree(*tried, system, catalog, given) if tried and check and check.source else None
     if gpus is None:

@@ -379,15 +379,12 @@ def _output(request: Request, recipe: Recipe, release: Release, reasons: list[st
 
 
 def _with_patches(resolution: Resolution, catalog: Catalog) -> Resolution:
-    chosen = resolution
-    of = (chosen.recipe.name, chosen.release.version, chosen.target.arch, chosen.python, chosen.bazel, chosen.features)
-    patches = catalog.once("patches", of, lambda: _patches(chosen, catalog))
-    return replace(resolution, patches=patches)
+    def serving() -> tuple[Patch, ...]:
+        return tuple(p for p in catalog.series(resolution.recipe.name).patches if applies(p, resolution))
 
-
-def _patches(resolution: Resolution, catalog: Catalog) -> tuple[Patch, ...]:
-    series = catalog.series(resolution.recipe.name)
-    return tuple(patch for patch in series.patches if applies(patch, resolution))
+    of = (resolution.recipe.name, resolution.release.version, resolution.target.arch, resolution.python)
+    more = (resolution.bazel, resolution.features)
+    return replace(resolution, patches=catalog.once("patches", (*of, *more), serving))
 
 
 def applies(patch: Patch, resolution: Resolution) -> bool:

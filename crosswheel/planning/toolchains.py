@@ -192,6 +192,14 @@ def bazel_files(
     by ``--crosstool_top`` and ``--compiler``) or ``platforms`` (chosen by ``--platforms``, from Bazel 7 on).
     ``repositories`` are rendered below ``repositories/``, where that of the target's Python headers lies as well.
     """
+    brought = tuple(repositories)
+    of = (repr(values), style, brought)
+    return renderer.catalog.once("Bazel's toolchain", of, lambda: _bazel_files(renderer, values, style, brought))
+
+
+def _bazel_files(
+    renderer: Renderer, values: Mapping[str, Any], style: str, repositories: Iterable[str]
+) -> dict[str, RenderedFile]:
     more = {**values, **_FLAGS, "sides": [_target_side(values), _host_side(values)]}
     files = {
         f"{style}/{name}": RenderedFile(text=renderer.render(template, more))

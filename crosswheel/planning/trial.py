@@ -9,7 +9,7 @@ from crosswheel.planning.steps import RunStep, Step, TreeStep
 from crosswheel.planning.toolchains import REQUIRES
 from crosswheel.spec.base import Arch
 from crosswheel.spec.catalog import Catalog
-from crosswheel.spec.recipes import Recipe
+from crosswheel.spec.recipes import Check, Recipe
 from crosswheel.spec.sources import CheckWheel
 from crosswheel.spec.targets import System
 
@@ -17,6 +17,14 @@ CHECK_WHEEL = "check wheel "
 """What the role of a wheel that a check needs begins with, among the inputs of a proof."""
 
 _BUILDERS = ("setuptools-", "wheel-")
+
+
+def installs(recipe: Recipe, python: str) -> bool:
+    """Whether the recipe's check can be run with ``python``: where it wants the wheel to be installed, by a pip."""
+    check = recipe.check
+    if check is None or not check.install:
+        return check is not None
+    return any(wheel.file.startswith("pip-") and serves(wheel, python) for wheel in check.wheels)
 
 
 def trial_inputs(
@@ -27,8 +35,15 @@ def trial_inputs(
     check = recipe.check
     if check is None:
         return {}
+    of = (recipe.name, system.python, system.toolchain, arch)
+    wheels = catalog.once("wheels of a check", of, lambda: _wheels(catalog, check, system, arch))
+    return {**({"source": source} if source and check.source else {}), **wheels}
+
+
+def _wheels(catalog: Catalog, check: Check, system: System, arch: Arch) -> dict[str, Step]:
+    """The wheels that a check needs, by their roles."""
     fitting = [w for w in check.wheels if w.arch in (None, arch) and serves(w, system.python)]
-    steps: dict[str, Step] = {"source": source} if source and check.source else {}
+    steps: dict[str, Step] = {}
     for wheel in fitting:
         bring: Step
         if wheel.record:
