@@ -11,8 +11,7 @@ from invoke.collection import Collection
 from invoke.context import Context
 
 from crosswheel.cli.arguments import task
-from crosswheel.cli.settings import DATA
-from crosswheel.spec.catalog import Catalog
+from crosswheel.cli.settings import the_catalog
 
 if TYPE_CHECKING:
     from crosswheel.publishing.index import Built
@@ -42,11 +41,11 @@ def build_task(
     """
     from crosswheel.publishing.index import build_index
 
-    done = build_index(Path(folder), Path(from_), Catalog(DATA), forget=forget)
+    done = build_index(Path(folder), Path(from_), the_catalog(), forget=forget)
     if variants:
         from crosswheel.publishing.variants import build_variants
 
-        done = replace(done, written=(*done.written, *build_variants(Path(folder), Catalog(DATA))))
+        done = replace(done, written=(*done.written, *build_variants(Path(folder), the_catalog())))
     _tell(Path(folder), done, as_json=json)
 
 
@@ -71,7 +70,7 @@ def yank_task(
     index = Path(folder)
     old = read_yanks(index)
     new = unyank(old, what) if undo else yank(old, read_ledger(index), what, reason)
-    _tell(index, rewrite_index(index, Catalog(DATA), new), as_json=json)
+    _tell(index, rewrite_index(index, the_catalog(), new), as_json=json)
 
 
 def _tell(folder: Path, done: Built, *, as_json: bool) -> None:

@@ -13,9 +13,8 @@ from urllib.parse import urlsplit
 from invoke.context import Context
 
 from crosswheel.cli.arguments import task
-from crosswheel.cli.settings import DATA, read_settings
+from crosswheel.cli.settings import read_settings, the_catalog
 from crosswheel.errors import InputError
-from crosswheel.spec.catalog import Catalog
 
 if TYPE_CHECKING:
     from crosswheel.publishing.carriers import Carrier
@@ -54,7 +53,7 @@ def publish(
     from crosswheel.publishing.publish import publish as send
 
     carrier = carrier_of(destination, folder=Path(folder), endpoint=endpoint, config=ssh_config)
-    done = send(Path(folder), carrier, Catalog(DATA), also=also, drop=drop)
+    done = send(Path(folder), carrier, the_catalog(), also=also, drop=drop)
     if json:
         from crosswheel.cli.build import print_json
 

@@ -190,6 +190,12 @@ def test_every_task_takes_the_option(own: Path) -> None:
     assert "this folder does not exist" in refused.stderr
 
 
+def test_no_task_but_the_checkouts_own_reads_the_shipped_data_alone() -> None:
+    """`status` is of what this project has proved, whatever data its user has besides."""
+    alone = {path.name for path in (ROOT / "crosswheel/cli").glob("*.py") if "Catalog(DATA)" in path.read_text()}
+    assert alone == {"upkeep.py"}
+
+
 # --- what the user runs ----------------------------------------------------------------------------------------------
 
 
