@@ -124,11 +124,25 @@ def failed(cell: str, text: str = "no such header", log: Iterable[str] = ("line 
     return ended(cell, "failed", step=f"compile {text}", error=fault, log=tuple(log))
 
 
-def night(folder: Path, number: int, cells: Iterable[CellLine], *lines: Ended, whole: bool = True) -> Path:
+def night(
+    folder: Path,
+    number: int,
+    cells: Iterable[CellLine],
+    *lines: Ended,
+    whole: bool = True,
+    matrix: str = "default",
+    only: str | None = None,
+) -> Path:
     """Writes the night of a day."""
     at = AT + timedelta(days=number)
     start = Start(
-        night=night_of(at), matrix="default", matrix_sha256="0" * 64, crosswheel="1", started=at, cells=tuple(cells)
+        night=night_of(at),
+        matrix=matrix,
+        matrix_sha256="0" * 64,
+        crosswheel="1",
+        only=only,
+        started=at,
+        cells=tuple(cells),
     )
     path = folder / file_name(start.night, None)
     with Writer(path) as writer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from page_writer import CATALOG, POLICY, ended, failed, line, night, of_wheel, wheel
@@ -26,9 +27,9 @@ class World:
         self.dist, self.history = folder / "dist", folder / "history"
         self._nights = 0
 
-    def night(self, cells: Iterable[CellLine], *lines: Ended, whole: bool = True) -> Path:
+    def night(self, cells: Iterable[CellLine], *lines: Ended, **more: Any) -> Path:
         self._nights += 1
-        return night(self.history, self._nights, cells, *lines, whole=whole)
+        return night(self.history, self._nights, cells, *lines, **more)
 
     def cells(self) -> dict[str, Cell]:
         return {cell.id: cell for cell in cells_of(read_history(self.history), read_shelf(self.dist), CATALOG)}
@@ -77,6 +78,23 @@ def test_a_cell_that_left_the_matrix_says_since_when(world: World) -> None:
     world.night([line(CELL)], failed(CELL))
     world.night([line("numpy-1.26.4@rpi4+cp311")])
     assert "has not had this cell" in world.cells()[CELL].notes[0]
+
+
+def test_a_night_of_another_matrix_says_nothing_of_a_cell(world: World) -> None:
+    world.night([line(CELL)], failed(CELL))
+    world.night([line("numpy-1.26.4@rpi4+cp311")], matrix="other")
+    assert world.cells()[CELL].notes == ()
+
+
+@pytest.mark.parametrize("only", ["numpy", "numpy-*@rpi4*"])
+def test_a_night_of_some_cells_did_not_fail_to_come_to_the_others(world: World, only: str) -> None:
+    other = "numpy-1.26.4@rpi4+cp311"
+    world.night([line(CELL), line(other)], failed(CELL), failed(other))
+    world.night([line(CELL), line(other)], only=only)
+    cells = world.cells()
+    assert cells[CELL].notes == ()
+    assert "did not come to it" in cells[other].notes[0]
+    assert nights_of(read_history(world.history))[-1].counts["not reached"] == 1
 
 
 def test_a_failed_cell_with_an_older_wheel_offers_that_one_and_says_so(world: World) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+from fnmatch import fnmatchcase
 
 from crosswheel.publishing.history import CellLine, Ended, History, Part
 from crosswheel.publishing.page.marks import Marks
@@ -80,10 +81,12 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Night:
-    """A night: how many of its cells ended how, how many have no line, and the seconds of all that ran."""
+    """A night: how many of its cells ended how, how many have no line, and the seconds of all that ran. ``only`` is the
+    pattern of the cells that it was to run; empty for all."""
 
     name: str
     matrix: str
+    only: str
     started: datetime
     whole: bool
     counts: Mapping[str, int]
@@ -102,11 +105,13 @@ def nights_of(history: History) -> tuple[Night, ...]:
         for part in parts:
             for line in part.start.cells:
                 ended = part.cells.get(line.id)
-                counts[_counted_as(line, ended)] += 1
+                if ended or _asked(part, line):
+                    counts[_counted_as(line, ended)] += 1
         found.append(
             Night(
                 name=name,
                 matrix=plain(parts[0].start.matrix),
+                only=plain(parts[0].start.only or ""),
                 started=min(part.start.started for part in parts),
                 whole=all(part.ended for part in parts),
                 counts=counts,
@@ -114,6 +119,12 @@ def nights_of(history: History) -> tuple[Night, ...]:
             )
         )
     return tuple(found)
+
+
+def _asked(part: Part, line: CellLine) -> bool:
+    """Whether a night was to run a cell: all, or those that ``--only`` means."""
+    only = part.start.only
+    return only is None or only in (line.recipe, line.target) or fnmatchcase(line.id, only)
 
 
 def _counted_as(line: CellLine, ended: Ended | None) -> str:
@@ -133,9 +144,11 @@ def cells_of(history: History, shelf: Shelf, catalog: Catalog) -> tuple[Cell, ..
         told.update({line.id: (part, line) for line in part.start.cells})
     points = _points(history)
     latest = history.latest()
-    newest = history.parts[-1].night if history.parts else None
+    newest = {part.start.matrix: part.night for part in history.parts}
     cells = [
-        _from_history(line, part, latest.get(line.id), tuple(points.get(line.id, ())), own_cpu, newest)
+        _from_history(
+            line, part, latest.get(line.id), tuple(points.get(line.id, ())), own_cpu, newest[part.start.matrix]
+        )
         for part, line in told.values()
     ]
     own = {path: _marked(_from_proof(proved, own_cpu), marks) for path, proved in shelf.proved.items()}
@@ -168,16 +181,15 @@ def _from_history(
     latest: tuple[str, Ended] | None,
     points: tuple[Point, ...],
     own_cpu: Mapping[str, str],
-    newest: str | None,
+    newest: str,
 ) -> Cell:
     night, ended = latest or (None, None)
     notes = []
     if part.night != newest:
         notes.append(f"The matrix has not had this cell since the night {night_words(part.night)}.")
-    elif line.state == "planned" and night not in (None, part.night):
-        notes.append(f"The night {night_words(part.night)} did not come to it: this is of {night_words(night or '')}.")
-    elif line.state == "planned" and ended is None:
-        notes.append(f"The night {night_words(part.night)} planned it, and did not come to it.")
+    elif line.state == "planned" and night != part.night and _asked(part, line):
+        of = f": this is of {night_words(night)}." if night else "."
+        notes.append(f"The night {night_words(part.night)} was to run it, and did not come to it{of}")
     state, why = State.NEVER, tuple[str, ...]()
     if line.state == "refused":
         state, why = State.REFUSED, _lines(line.why)
