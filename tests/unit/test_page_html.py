@@ -5,13 +5,24 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from page_writer import HOSTILE, Page, ended, failed, line, night, page, pages, sample, wheel
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from page_writer import CATALOG, HOSTILE, Page, ended, failed, line, night, page, pages, sample, wheel
 
 from crosswheel.errors import InputError
-from crosswheel.publishing.page.render import CSP
+from crosswheel.publishing.history import CellLine, read_history
+from crosswheel.publishing.page.answers import Board
+from crosswheel.publishing.page.cells import cells_of
+from crosswheel.publishing.page.grid import grid_of
+from crosswheel.publishing.page.install import Installer
+from crosswheel.publishing.page.render import CSP, Site, pages_of
+from crosswheel.publishing.page.wheels import read_shelf
+from crosswheel.publishing.page.writing import write_pages
 
 pytestmark = pytest.mark.unit
 
@@ -176,6 +187,39 @@ def test_nothing_hostile_gets_out_of_its_place(tmp_path: Path) -> None:
     assert all(path.is_relative_to(tmp_path / "page") for path in (each.path.resolve() for each in found.values()))
     assert {each.name for each in tmp_path.iterdir()} == {"dist", "history", "page"}
     assert "alert(1)" in found["index.html"].words
+
+
+TEXTS = st.text(st.characters(), max_size=30).map(lambda text: text.encode("utf-8", "replace").decode())
+FIELDS = ("id", "recipe", "version", "target", "cpu", "python", "why")
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    told=st.lists(st.fixed_dictionaries(dict.fromkeys(FIELDS, TEXTS)), min_size=1, max_size=3),
+    said=st.lists(TEXTS, min_size=5, max_size=5),
+    refused=st.booleans(),
+)
+def test_no_text_of_a_night_spoils_a_page(told: list[dict[str, str]], said: list[str], refused: bool) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        lines = [
+            CellLine(**each, features=(each["recipe"],), state="refused" if refused else "planned") for each in told
+        ]
+        night(folder / "history", 0, lines, *(failed(each.id, said[0], said) for each in lines))
+        cells = cells_of(read_history(folder / "history"), read_shelf(folder), CATALOG)
+        grid = grid_of(cells, CATALOG)
+        board = Board(name=said[1], title=said[2], short=said[3], pythons={said[4]: ()})
+        boards = {each: replace(board, name=each) for each in {said[1], *(cell.target for cell in cells)}}
+        site = Site(
+            grid=grid,
+            boards=tuple(boards[each] for each in sorted(boards)),
+            nights=(),
+            installer=Installer(base="", cells=cells, runtime={}),
+            problems=tuple(said),
+        )
+        write_pages(folder / "page", dict(pages_of(site)))
+        found = pages(folder / "page")
+        assert {path: each.check(folder / "page") for path, each in found.items()} == {path: [] for path in found}
 
 
 def test_names_that_differ_in_case_or_hostile_parts_have_pages_of_their_own(tmp_path: Path) -> None:

@@ -9,13 +9,18 @@ from urllib.parse import quote
 from crosswheel.proving.findings import Finding, Severity
 from crosswheel.proving.prove import Proof
 from crosswheel.publishing.page.cells import Cell
-from crosswheel.publishing.page.text import block, counted, night_words, plain, size_words, time_words
+from crosswheel.publishing.page.text import block, counted, night_words, plain, shortened, size_words, time_words
 from crosswheel.publishing.page.wheels import Proved
 from crosswheel.publishing.sidecars import ENVELOPE, PROOF, SBOM, SIGSTORE, STATEMENT
 
 MOST_FINDINGS = 300
 MOST_LOG = 400
 """Lines of a log; the last ones."""
+
+MOST_LINE = 2_000
+"""Characters of a line of a log."""
+MOST_TEXT = 20_000
+"""Characters of an error's texts."""
 
 _SEVERITIES = {
     Severity.FAIL: ("fail", "✗", "failed"),
@@ -120,22 +125,17 @@ def error_of(cell: Cell) -> tuple[tuple[str, str], ...]:
     if ended is None or (ended.outcome != "failed" and ended.error is None):
         return ()
     fault = ended.error
-    found = [("Step", block(ended.step or ""))]
+    found = [("Step", ended.step or "")]
     if fault is not None:
-        found += [
-            ("What", block(fault.what)),
-            ("Where", block(fault.where)),
-            ("Why", block(fault.why)),
-            ("What to do", block(fault.hint)),
-        ]
-    return tuple((word, text) for word, text in found if text)
+        found += [("What", fault.what), ("Where", fault.where), ("Why", fault.why), ("What to do", fault.hint)]
+    return tuple((word, block(shortened(text, MOST_TEXT))) for word, text in found if text)
 
 
 def log_of(cell: Cell) -> str:
     """The lines of its log that matter, as plain text."""
     if cell.ended is None:
         return ""
-    return "\n".join(block(line) for line in cell.ended.log[-MOST_LOG:])
+    return "\n".join(block(shortened(line, MOST_LINE)) for line in cell.ended.log[-MOST_LOG:])
 
 
 def beside_of(proved: Proved, base: str) -> tuple[tuple[str, str, str], ...]:

@@ -33,6 +33,11 @@ def block(text: object) -> str:
     return "\n".join(plain(line.rstrip("\r").rpartition("\r")[2].expandtabs(8)) for line in lines)
 
 
+def shortened(text: str, most: int) -> str:
+    """``text``, or its beginning and how much is left out."""
+    return text if len(text) <= most else f"{text[:most]} … (and {len(text) - most:,} more characters)"
+
+
 def file_stem(text: str) -> str:
     """A name for a file that belongs to ``text`` alone: letters, digits, points and dashes, whatever the text is."""
     readable = _UNSAFE.sub("-", text)[:_MOST_NAME].strip("-.") or "cell"
