@@ -31,6 +31,7 @@ MEASUREMENTS = {
     "jetpack": "a JetPack-shaped sysroot, cold, from a stand-in of the archives",
     "sbsa": "a sysroot with CUDA and cuDNN for aarch64 servers, cold",
     "overhead": "a build of dm-tree against the bare Bazel command",
+    "remote": "a build from a remote cache, against cold",
     "wrappers": "what a call of a compiler's wrapper costs",
     "emulated": "cross against emulated compilation",
     "page": "the page of 2,000 cells and 30 nights, written and loaded",
