@@ -149,6 +149,30 @@ def test_the_check_of_a_release_that_does_not_go_with_the_system_is_not_run(cata
     assert policy(step).instructions is not None
 
 
+TENSORFLOW = "tensorflow-1.5.0-cp27-cp27mu-manylinux1_x86_64.whl"
+NEWER = "tensorflow-2.20.0-cp311-cp311-manylinux2014_aarch64.whl"
+
+
+def test_a_check_that_needs_no_source_fetches_none(catalog: Catalog, folder: Path) -> None:
+    (folder / WRAPT).rename(folder / TENSORFLOW)
+    step = proof(catalog, folder / TENSORFLOW, "x86_64", python="2.7", no_avx=True)
+    assert step.check and step.install and step.tests > 20
+    assert "source" not in step.inputs
+    assert not any("tensorflow-1.5.0.tar.gz" in each.name for each in step.walk())
+    assert "no proof of these wheels takes a source 'tensorflow'" in refusal(
+        catalog, folder / TENSORFLOW, "x86_64", f"tensorflow={folder}", python="2.7"
+    )
+
+
+def test_for_an_import_alone_nothing_is_built(catalog: Catalog, folder: Path) -> None:
+    """The recipe has no pip for Python 3.11, so that its check cannot install the wheel."""
+    (folder / WRAPT).rename(folder / NEWER)
+    step = proof(catalog, folder / NEWER, "rpi4")
+    assert step.check and step.install
+    assert not any(role.startswith("check wheel pip-") for role in step.inputs)
+    assert {each.kind for each in step.walk()} <= {"local", "fetch", "tree", "lock", "root", "proof"}
+
+
 def test_a_source_that_no_proof_takes(catalog: Catalog, folder: Path) -> None:
     text = refusal(catalog, folder / WRAPT, "rpi4", f"numpy={folder / WRAPT}")
     assert "no proof of these wheels takes a source 'numpy'" in text
