@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import os
+import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import pytest
+from caches import fetched_nginx, free_port
+from containers import until
 from index_writer import CATALOG, WHEN, released
 from serving import Choosing, served
 
 from crosswheel.publishing.index import build_index, rewrite_index
 from crosswheel.publishing.ledger import read_ledger
+from crosswheel.publishing.pages import JSON_TYPE
 from crosswheel.publishing.yanks import Yanks, yank
 
 pytestmark = pytest.mark.integration
 
+ROOT = Path(__file__).resolve().parents[2]
 UV = Path(sys.executable).with_name("uv")
 HERE = f"cp{sys.version_info.major}{sys.version_info.minor}"
 X86 = f"{HERE}-{HERE}-linux_x86_64"
@@ -176,3 +183,48 @@ def test_hashes_of_the_index_serve_a_lock(index: Path, tmp_path: Path) -> None:
     lock.write_text(f"helper==1.0 --hash=sha256:{wheel.sha256}\n")
     pip(f"{index.as_uri()}/x86_64/simple", tmp_path / "site", "--require-hashes", "-r", str(lock))
     assert installed(tmp_path / "site") == {"helper-1.0.dist-info"}
+
+
+_NGINX = """
+daemon off;
+{user}
+pid {folder}/nginx.pid;
+error_log {folder}/error.log;
+events {{ worker_connections 64; }}
+http {{
+  access_log {folder}/access.log;
+  client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
+  fastcgi_temp_path {folder}/fastcgi; uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
+  {told}
+}}
+"""
+
+
+def test_nginx_chooses_by_the_settings_in_the_documents(index: Path, tmp_path: Path) -> None:
+    told = re.search(r"```nginx\n(.*?)```", (ROOT / "docs" / "index.md").read_text(), re.DOTALL)
+    assert told
+    port, folder = free_port(), tmp_path / "nginx"
+    program = fetched_nginx(folder)
+    root = f'root "{index}";\n    listen 127.0.0.1:{port};'
+    user = "" if os.getuid() else "user root;"  # else its workers may not read the tests' folder
+    settings = told[1].replace("root /srv/wheels.example.org;", root)
+    (folder / "nginx.conf").write_text(_NGINX.format(folder=folder, told=settings, user=user))
+    with subprocess.Popen([program, "-p", folder, "-c", folder / "nginx.conf", "-e", folder / "error.log"]) as server:
+        try:
+            until(lambda: connects(port))
+            for accepted, kind in (("*/*", "text/html"), (JSON_TYPE, JSON_TYPE)):
+                asked = Request(f"http://127.0.0.1:{port}/x86_64/simple/quick/", headers={"Accept": accepted})
+                with urlopen(asked) as answer:
+                    assert answer.headers.get_content_type() == kind
+            pip(f"http://127.0.0.1:{port}/x86_64/simple", tmp_path / "pip", "quick")
+            assert installed(tmp_path / "pip") == WANTED
+        finally:
+            server.terminate()
+
+
+def connects(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True
