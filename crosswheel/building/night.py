@@ -25,6 +25,10 @@ _GIB = 2**30
 _MEASURED = frozenset({"run", "wheel", "proof"})
 """The kinds of steps that are a cell's own work; what brings sources and roots depends on the network."""
 
+_ROOTS = frozenset({"lock", "root"})
+_ROOT_SECONDS = 20.0
+"""What resolving or assembling one root usually takes."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Ending:
@@ -219,7 +223,8 @@ def _allow_open_files() -> None:
 def estimated(cells: Iterable[Cell], store: Store, earlier: Mapping[str, Sequence[float]]) -> dict[str, float]:
     """What each cell is thought to take, in seconds: nothing where its wheel and proof are stored; else the median of
     what it took before (``earlier``: cell → seconds of the nights that built it); else what other cells of its recipe
-    took, in nights before or as the store says; else what is usual for its backend."""
+    took, in nights before or as the store says, or what is usual for its backend, and what its roots take that are
+    neither stored nor another cell's."""
     known: dict[str, list[float]] = {}
     missing: list[Cell] = []
     found: dict[str, float] = {}
@@ -233,12 +238,16 @@ def estimated(cells: Iterable[Cell], store: Store, earlier: Mapping[str, Sequenc
             known.setdefault(cell.recipe, []).extend([took] if took else [])
         else:
             missing.append(cell)
+    begun: set[str] = set()
     for cell in missing:
         others = known.get(cell.recipe)
+        roots = {step.key for step in plan_of(cell).steps if step.kind in _ROOTS} - begun
+        begun |= roots
         if cell.id in earlier:
             found[cell.id] = median(earlier[cell.id])
         else:
-            found[cell.id] = median(others) if others else usual_minutes(cell) * 60
+            own = median(others) if others else usual_minutes(cell) * 60
+            found[cell.id] = own + _ROOT_SECONDS * sum(not store.has(key) for key in roots)
     return found
 
 

@@ -272,10 +272,10 @@ def test_the_plan_says_what_is_stored_shared_and_refused(night: Night, capsys: p
     night.file.write_text(TEXT.replace('"wrapt"', '["wrapt", "ml-dtypes"]').replace('"x86_64"', '"jetson-nano"'))
     plan(night)
     said = capsys.readouterr().out
-    assert f"{RPI4}" in said and "0 of 14 steps" in said and "3 min" in said
+    assert f"{RPI4}" in said and "0 of 14 steps" in said and "6 min" in said
     assert "Refused (1)\n  ml-dtypes-default@jetson-nano+default\n    0.5.4 serves CPython" in said
     assert "assemble emulator (to be done)" in said
-    assert "5 cells, 0 stored, 5 to build (about 15 min), 1 refused." in said
+    assert "5 cells, 0 stored, 5 to build (about 20 min), 1 refused." in said
     night(only=RPI4)
     capsys.readouterr()
     plan(night)
