@@ -25,6 +25,8 @@ from crosswheel.errors import CrosswheelError, InputError
 MEASUREMENTS = {
     "noop": "a build with nothing to do",
     "plan": "plans of everything that resolves",
+    "matrix": "plans of 200 to 10,000 cells, and a night with nothing new",
+    "margins": "a second Python and a second target, against the first",
     "fetches": "externals, fetched at once against one by one",
     "sysroot": "a sysroot, cold against mmdebstrap and from the store",
     "headers": "headers of CPython's own source, of four versions",
