@@ -149,7 +149,8 @@ def bytecode_path(name: str, data: bytes) -> str:
         for start in range(at, max(stop - _LONGEST, 0), -1):
             size = stop - start
             if data[start] == ord("/") and _has_length(data, start, size):
-                return data[start:stop].decode("latin-1")
+                said = data[start:stop].decode("utf-8", "backslashreplace")
+                return said if said.isprintable() else ascii(said)[1:-1]
         at = data.find(end, stop)
     return ""
 

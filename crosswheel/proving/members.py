@@ -18,6 +18,7 @@ from crosswheel.proving.elf import ElfFacts, read_elf
 from crosswheel.proving.elf_tables import MAGIC, Garbled
 from crosswheel.proving.fatbin import MAGIC as FATBIN_MAGIC
 from crosswheel.proving.fatbin import Container, Starts, read_fatbins
+from crosswheel.proving.faults import escaped
 from crosswheel.proving.objects import located
 from crosswheel.proving.processor import Processor
 
@@ -174,9 +175,10 @@ class Gathered:
                 elif len(self.elfs) > MOST_OBJECTS:
                     raise Garbled(f"with it, more than {MOST_OBJECTS:,} files of machine code would have to be read")
                 else:
-                    names[said] += 1
-                    number = f"#{names[said]}" if names[said] > 1 else ""
-                    self._read_elf(f"{name}({said}{number})", content, None)
+                    called = escaped(said)
+                    names[called] += 1
+                    number = f"#{names[called]}" if names[called] > 1 else ""
+                    self._read_elf(f"{name}({called}{number})", content, None)
         except Garbled as error:
             self.unread[name] = str(error)
             return

@@ -188,6 +188,13 @@ def test_a_library_with_such_an_object(
     assert {item.subject for item in said(proof, "instructions")} == {f"{LIBRARY}({LONG})", f"{LIBRARY}(good.o#2)"}
 
 
+def test_names_of_objects_are_shown_harmlessly(tmp_path: Path, policy: Policy) -> None:
+    library = write_library([("\x1b[31m\u202e.o", BAD), ("x" * 3000, BAD)])
+    subjects = [item.subject for item in said(judge(tmp_path, policy, {LIBRARY: library}), "instructions")]
+    assert len(subjects) == 2
+    assert all(subject.isprintable() and len(subject) < 250 and "\u202e" not in subject for subject in subjects)
+
+
 def test_a_library_for_another_machine(tmp_path: Path, policy: Policy) -> None:
     library = write_library([("host.o", write_object([Function("f", AVX + X86_RET)]))])
     (finding,) = said(judge(tmp_path, policy, {LIBRARY: library}), "machine")

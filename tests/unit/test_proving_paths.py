@@ -113,8 +113,12 @@ def test_compiled_python_2(tmp_path: Path) -> None:
 
 @given(st.binary(max_size=3000), st.sampled_from(["fast.pyc", ".pyc", "a/b.cpython-311.pyc", "x"]))
 def test_any_bytes_as_compiled_python(data: bytes, name: str) -> None:
-    path = bytecode_path(name, data)
-    assert not path or path.encode("latin-1") in data
+    assert bytecode_path(name, data).isprintable()
+
+
+def test_a_path_that_would_write_to_a_terminal() -> None:
+    said = b"/\x1b[31m/fast.py"
+    assert bytecode_path("fast.pyc", b"z" + bytes([len(said)]) + said) == "/\\x1b[31m/fast.py"
 
 
 @given(st.binary(max_size=400))

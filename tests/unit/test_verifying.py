@@ -153,6 +153,22 @@ TENSORFLOW = "tensorflow-1.5.0-cp27-cp27mu-manylinux1_x86_64.whl"
 NEWER = "tensorflow-2.20.0-cp311-cp311-manylinux2014_aarch64.whl"
 
 
+def test_the_same_wheel_again_is_in_the_store(catalog: Catalog, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its proof has the same key, wherever the wheel lies; another wheel, target, processor or rule has another."""
+    (folder / "else").mkdir()
+    elsewhere = folder / "else" / WRAPT
+    elsewhere.write_bytes((folder / WRAPT).read_bytes())
+    first = proof(catalog, folder / WRAPT, "rpi4")
+    assert proof(catalog, elsewhere, "rpi4").key == first.key
+    others = {proof(catalog, elsewhere, "rk3588").key, proof(catalog, elsewhere, "rpi4", cpu="cortex-a53").key}
+    monkeypatch.setattr(verifying, "RULES", {**verifying.RULES, "archive": 99})
+    others.add(proof(catalog, elsewhere, "rpi4").key)
+    monkeypatch.undo()
+    elsewhere.write_bytes(elsewhere.read_bytes() + b"\0")
+    others.add(proof(catalog, elsewhere, "rpi4").key)
+    assert len(others | {first.key}) == 5
+
+
 def test_a_check_that_needs_no_source_fetches_none(catalog: Catalog, folder: Path) -> None:
     (folder / WRAPT).rename(folder / TENSORFLOW)
     step = proof(catalog, folder / TENSORFLOW, "x86_64", python="2.7", no_avx=True)
