@@ -16,6 +16,9 @@ from crosswheel.planning.steps import Step
 from crosswheel.spec.catalog import Catalog
 from crosswheel.spec.matrix import ALL, DEFAULT, NEWEST, Axes, Exclude, Matrix
 
+MOST = 100_000
+"""So many combinations a matrix may have: one with more is a mistake, or would take minutes to be looked at."""
+
 _SHOWN = 40
 """So many problems of a matrix are told at once; a file with more has one cause for many."""
 
@@ -59,7 +62,7 @@ def plan_matrix(
     Raises ``DataError`` with all problems at once: names that do not exist, values that no cell can use, cells of
     ``[[include]]`` that cannot work, exclusions that exclude nothing, and a matrix of which no cell is left.
     """
-    problems = list(_unknown_names(matrix, catalog))
+    problems = [*_unknown_names(matrix, catalog), *_too_many(matrix, catalog)]
     if problems:
         raise _told(problems, where)
     found: dict[str, Cell] = {}
@@ -184,6 +187,19 @@ def _unknown_names(matrix: Matrix, catalog: Catalog) -> Iterator[str]:
         yield from _unknown(name, entry, catalog)
     for number, exclude in enumerate(matrix.exclude, start=1):
         yield from _unknown(f"exclude.{number}", exclude, catalog)
+
+
+def _too_many(matrix: Matrix, catalog: Catalog) -> Iterator[str]:
+    """Whether an entry has more combinations than anybody wants; of those with unknown names, too."""
+    for name, axes in _entries(matrix):
+        recipes = [each for each in axes.recipe if each in catalog.recipe_names]
+        targets = [each for each in axes.target if each in catalog.target_names]
+        versions = max((len(catalog.versions(recipe)) for recipe in recipes), default=1) if ALL in axes.version else 0
+        pythons = max((len(catalog.target(each).systems) for each in targets), default=1) if ALL in axes.python else 0
+        count = len(axes.recipe) * len(axes.target) * len(axes.cpu) * len(axes.features)
+        count *= (len(axes.version) + versions) * (len(axes.python) + pythons)
+        if count > MOST:
+            yield f"{name}: it has up to {count:,} combinations, and {MOST:,} are the most that are looked at"
 
 
 def _unknown(where: str, entry: Axes | Exclude, catalog: Catalog) -> Iterator[str]:

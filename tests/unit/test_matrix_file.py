@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from crosswheel.cli.settings import DATA
 from crosswheel.errors import DataError
@@ -17,6 +19,7 @@ from crosswheel.proving.prove import RULES
 from crosswheel.spec.catalog import Catalog
 from crosswheel.spec.matrix import Matrix, read_matrix
 from crosswheel.spec.remembering import remembering
+from crosswheel.spec.toml import validate
 
 pytestmark = pytest.mark.unit
 
@@ -237,3 +240,50 @@ def test_shards_have_each_cell_once_and_are_balanced(shards: int) -> None:
 def test_a_matrix_is_frozen() -> None:
     matrix = Matrix.model_validate({"name": "x", "axes": {"recipe": "wrapt", "target": "rpi4"}})
     assert matrix.axes is not None and matrix.axes.recipe == ("wrapt",) and matrix.axes.features == ((),)
+
+
+def test_a_matrix_without_end_is_told_at_once(tmp_path: Path) -> None:
+    many = ", ".join(['"wrapt"'] * 2000)
+    began = time.monotonic()
+    told = why(tmp_path, f'name = "x"\n[axes]\nrecipe = [{many}]\ntarget = [{many.replace("wrapt", "rpi4")}]\n')
+    assert "axes: it has up to 4,000,000 combinations, and 100,000 are the most" in told
+    assert time.monotonic() - began < 20
+
+
+def test_the_same_value_again_is_no_other_cell(tmp_path: Path) -> None:
+    text = SMALL.replace('"wrapt"', '["wrapt", "wrapt"]') + 'features = [["no-avx"], ["no-avx", "no-avx"]]\n'
+    with pytest.raises(DataError, match="a problem"):  # no-avx is for x86_64 alone, so rpi4 cannot be used
+        cells(tmp_path, text)
+    assert len(cells(tmp_path, text.replace('"rpi4", ', "")).all) == 1
+
+
+_VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=8)
+    | st.sampled_from(["all", "rpi4", "wrapt"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    max_leaves=6,
+)
+_KEYS = st.sampled_from(["name", "axes", "include", "exclude", "cost", "recipe", "target", "version", "features", "x"])
+_TABLES = st.dictionaries(_KEYS, _VALUES | st.dictionaries(_KEYS, _VALUES, max_size=4), max_size=5)
+
+
+@settings(max_examples=200, deadline=None)
+@given(_TABLES)
+def test_no_data_is_more_than_an_error(data: dict[str, object]) -> None:
+    try:
+        matrix = validate(Matrix, {"name": "x", **data}, "", Path("matrix.toml"))
+        plan_matrix(matrix, CATALOG, "matrix.toml", rules=RULES)
+    except DataError as error:
+        assert str(error)
+
+
+def test_a_file_that_is_no_text_is_told(tmp_path: Path) -> None:
+    (tmp_path / "matrix.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(DataError, match="not UTF-8"):
+        read_matrix(tmp_path / "matrix.toml")
+    with pytest.raises(DataError, match="no such matrix"):
+        read_matrix(tmp_path)
