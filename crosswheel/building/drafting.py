@@ -77,6 +77,12 @@ def draft(name: str, project: str, version: str | None, catalog: Catalog, settin
         unpack(archive, Path(folder, "tree"))
         facts = read_sdist(Path(folder, "tree"), source.file)
         sha256 = sha256_file(archive)
+    if not _same(facts, plain, wanted):
+        raise InputError(
+            f"this source archive is not of {project} {wanted}",
+            where=source.file,
+            why=f"its PKG-INFO says {facts.name!r}, {facts.version!r}",
+        )
     if facts.by_rust:
         raise InputError(
             f"{project} {wanted} is built by Rust, and no toolchain here has Rust",
@@ -125,6 +131,14 @@ def _drafted(
         packages=packages,
         todo=tuple(todo),
     )
+
+
+def _same(facts: SdistFacts, name: str, version: Version) -> bool:
+    """Whether an archive is what its file's name says."""
+    try:
+        return canonicalize_name(facts.name) == name and Version(facts.version) == version
+    except InvalidVersion:
+        return False
 
 
 # --- the archive -----------------------------------------------------------------------------------------------------

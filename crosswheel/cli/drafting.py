@@ -15,6 +15,7 @@ from invoke.context import Context
 
 from crosswheel.cli.arguments import task
 from crosswheel.cli.command import as_typed
+from crosswheel.cli.lines import plain
 from crosswheel.cli.settings import read_settings, the_catalog, to_write
 from crosswheel.errors import InputError, MachineError
 from crosswheel.spec.recipes import Recipe
@@ -109,7 +110,8 @@ def _place(files: dict[str, str], folder: Path) -> None:
 
 def _tell(found: Draft, files: list[str]) -> None:
     print(
-        f"{found.project} {found.facts.version}: built by {found.facts.backend or 'setup.py'}, CPython {found.python}"
+        f"{found.project} {found.facts.version}: built by {_one_line(found.facts.backend) or 'setup.py'}, "
+        f"CPython {found.python}"
     )
     for file in files:
         print(f"wrote {file}")
@@ -117,7 +119,7 @@ def _tell(found: Draft, files: list[str]) -> None:
         *found.todo,
         "check.py imports what was compiled, and no more: let it run the package's own tests",
     ]:
-        print(f"to do: {sentence}")
+        print(f"to do: {_one_line(sentence)}")
     print(as_typed(f"→ ./x check, then ./x build {found.name} --target rpi4"))
 
 
@@ -154,7 +156,7 @@ def release_text(found: Draft) -> str:
     """``<version>.toml``."""
     facts = found.facts
     lines = [
-        *(f"# TODO: {sentence}." for sentence in found.todo),
+        *(f"# TODO: {_one_line(sentence)}." for sentence in found.todo),
         f"version = {_quoted(facts.version)}",
         f"backend = {_quoted(found.backend)}",
         f"python = {_quoted(found.python)}",
@@ -175,6 +177,11 @@ def release_text(found: Draft) -> str:
             f"places = {_quoted([wheel.place])}",
         ]
     return "\n".join(lines) + "\n"
+
+
+def _one_line(text: str) -> str:
+    """What an archive says, as a comment and a terminal may have it: whoever made it may have wanted more."""
+    return plain(" ".join(text.split()))
 
 
 def _quoted(value: str | list[str]) -> str:

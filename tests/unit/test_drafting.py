@@ -8,16 +8,20 @@ import json
 import subprocess
 import sys
 import tarfile
+import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from fetching import without_index
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from crosswheel.building.drafting import Draft, draft
 from crosswheel.building.job import Settings
 from crosswheel.building.sources.package_index import Page
+from crosswheel.building.sources.sdist import read_sdist
 from crosswheel.cli import drafting
 from crosswheel.cli.drafting import check_text, texts, write_draft
 from crosswheel.digest import sha256_file
@@ -83,8 +87,8 @@ class World:
         return path
 
     def draft(self, project: str = "my-pkg", version: str | None = None) -> Draft:
-        settings = Settings(store=self.links.parent / "store")
-        return draft(project, project, version, self.catalog, settings, self.index)
+        given = Settings(store=self.links.parent / "store")
+        return draft(project, project, version, self.catalog, given, self.index)
 
 
 @pytest.fixture
@@ -185,10 +189,14 @@ def test_what_cannot_be_drafted_is_refused_with_the_reason(world: World) -> None
     world.index.add("closed", "closed-1.0-cp311-cp311-manylinux_2_17_x86_64.whl")
     with pytest.raises(InputError, match="has no source archive"):
         world.draft("closed")
-    world.sdist("rusty", **{"pyproject.toml": '[build-system]\nrequires = ["maturin>=1"]\n'})
+    world.sdist(
+        "rusty",
+        info=INFO.replace("My.Pkg", "rusty"),
+        **{"pyproject.toml": '[build-system]\nrequires = ["maturin>=1"]\n'},
+    )
     with pytest.raises(InputError, match="built by Rust"):
         world.draft("rusty")
-    world.sdist("new-only", info=INFO.replace(">=3.9", ">=3.30"))
+    world.sdist("new-only", info=INFO.replace(">=3.9", ">=3.30").replace("My.Pkg", "new-only"))
     with pytest.raises(InputError, match="no target has a CPython"):
         world.draft("new-only")
 
@@ -295,3 +303,61 @@ def test_the_check_imports_what_was_compiled_and_fails_where_nothing_was(world: 
         ended, told = run_check(replace(found, facts=replace(found.facts, modules=modules)), tmp_path)
         assert ended == status and told["tests"] >= tests, (modules, told)
         assert (told["failures"] > 0) == (status != 0)
+
+
+# --- who made the archive may mean harm ------------------------------------------------------------------------------
+
+
+@given(summary=st.text(max_size=60), backend=st.text(max_size=40))
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_an_archive_says_stays_text(
+    summary: str, backend: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    tree = tmp_path_factory.mktemp("tree")
+    info = f"Metadata-Version: 2.1\nName: pkg\nVersion: 1.0\nSummary: {summary}\n"
+    (tree / "PKG-INFO").write_bytes(info.encode("utf-8", "surrogatepass"))
+    told = json.dumps(backend).replace("\x7f", "\\u007f").encode("utf-8", "replace").decode()
+    (tree / "pyproject.toml").write_text(f"[build-system]\nrequires = []\nbuild-backend = {told}\n", encoding="utf-8")
+    try:
+        facts = read_sdist(tree, "pkg-1.0.tar.gz")
+    except InputError:
+        return  # a summary with a line that ends the headers
+    found = Draft(
+        name="pkg",
+        project="pkg",
+        facts=facts,
+        file="pkg-1.0.tar.gz",
+        sha256="a" * 64,
+        distribution="pkg",
+        backend="pep517",
+        python=">=3.9",
+        requires=(),
+        packages=(),
+        todo=(f"its backend is {facts.backend}, which nobody has tried here",),
+    )
+    files = texts(found)
+    for text in files.values():
+        text.encode("utf-8")
+    assert set(tomllib.loads(files["1.0.toml"])) == {"version", "backend", "python", "tests", "note", "source"}
+    assert set(tomllib.loads(files["recipe.toml"])) <= {
+        "name", "summary", "homepage", "distribution", "modules", "check"
+    }  # fmt: skip
+    ast.parse(files["check.py"])
+
+
+@pytest.mark.parametrize(
+    "line", ["Name: other\nVersion: 1.2", "Name: my-pkg\nVersion: 1.3", "Name: my-pkg\nVersion: ../../1.2"]
+)
+def test_an_archive_of_something_else_is_refused(world: World, line: str) -> None:
+    world.sdist(info=f"Metadata-Version: 2.1\n{line}\n")
+    with pytest.raises(InputError, match="is not of my-pkg"):
+        world.draft()
+
+
+def test_a_backend_cannot_write_keys_of_its_own(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    build = "[build-system]\nrequires = []\nbuild-backend = \"x\\nenv = { CC = 'evil' }\\u001b[2J\"\n"
+    world.sdist(**{"pyproject.toml": build})
+    found = world.draft()
+    assert "env" not in tomllib.loads(texts(found)["1.2.toml"])
+    drafting._tell(found, [])
+    assert "\x1b" not in capsys.readouterr().out

@@ -72,8 +72,8 @@ def read_sdist(tree: Path, file: str) -> SdistFacts:
     build = project.get("build-system", {})
     requires = build.get("requires", []) if isinstance(build, dict) else []
     return SdistFacts(
-        name=info["name"][0],
-        version=info["version"][0],
+        name=_line(info, "name"),
+        version=_line(info, "version"),
         summary=_line(info, "summary"),
         homepage=_homepage(info),
         requires_python=_line(info, "requires-python"),
@@ -105,7 +105,9 @@ def _text(path: Path) -> str:
 
 
 def _line(info: Mapping[str, tuple[str, ...]], key: str) -> str:
-    return " ".join(next(iter(info.get(key, ())), "").split())
+    """The first header of a name as one line of text that UTF-8 can hold."""
+    text = next(iter(info.get(key, ())), "").encode("utf-8", "replace").decode()
+    return "".join(each if each.isprintable() else " " for each in " ".join(text.split()))
 
 
 def _homepage(info: Mapping[str, tuple[str, ...]]) -> str:
