@@ -107,6 +107,12 @@ def judged(rule: Rule[F], facts: F, context: Context) -> list[Finding]:
     return findings
 
 
+def shown(text: str) -> str:
+    """``text`` without control characters, marks that turn the direction of text round, and halves of characters: a
+    wheel's names may have them, and a terminal would obey."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
 def some(items: Iterable[str], most: int = 4) -> str:
     """``a, b, c and 5 more``: the first ``most`` of ``items``, in their order, for a sentence."""
     listed = list(items)

@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from crosswheel.digest import sha256_json
 from crosswheel.proving import bundles, emulate
-from crosswheel.proving.findings import Finding, Severity
+from crosswheel.proving.findings import Finding, Severity, shown
 from crosswheel.proving.prove import STATIC_RULES, Proof
 
 _SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
@@ -77,8 +77,8 @@ def _descriptor(rule: str, version: int) -> dict[str, Any]:
 
 
 def _sentence(text: str) -> str:
-    shown = _text(text[:1].upper() + text[1:])
-    return shown if shown.endswith("?") else f"{shown}."
+    said = _text(text[:1].upper() + text[1:])
+    return said if said.endswith("?") else f"{said}."
 
 
 def _artifact(path: str, proof: Proof) -> dict[str, Any]:
@@ -108,14 +108,14 @@ def _results(proof: Proof, location: Mapping[str, Any], rules: Sequence[str]) ->
         own = finding.subject == proof.file
         place: dict[str, Any] = {"physicalLocation": {"artifactLocation": dict(location)}}
         if not own:
-            name = _shown(finding.subject)
+            name = shown(finding.subject)
             place["logicalLocations"] = [
-                {"name": name, "fullyQualifiedName": f"{_shown(proof.file)}!{name}", "kind": "resource"}
+                {"name": name, "fullyQualifiedName": f"{shown(proof.file)}!{name}", "kind": "resource"}
             ]
         fingerprint = _fingerprint(proof, finding)
         alike[fingerprint] += 1
         known = f"{fingerprint}:{alike[fingerprint]}"
-        message = finding.message if own else f"{_shown(finding.subject)}: {finding.message}"
+        message = finding.message if own else f"{shown(finding.subject)}: {finding.message}"
         yield {
             "ruleId": finding.rule,
             **({"ruleIndex": rules.index(finding.rule)} if finding.rule in rules else {}),
@@ -131,7 +131,7 @@ def _fingerprint(proof: Proof, finding: Finding) -> str:
     """The same for the same finding on another build of the wheel: numbers of its message do not count."""
     said = re.sub(r"[0-9]+", "#", finding.message)
     what = (proof.policy.target, proof.file, finding.rule, finding.subject, said)
-    return sha256_json([_shown(each) for each in what])[:32]
+    return sha256_json([shown(each) for each in what])[:32]
 
 
 def _uri(path: str) -> str:
@@ -140,13 +140,8 @@ def _uri(path: str) -> str:
     return f"file://{encoded}" if path.startswith("/") else encoded
 
 
-def _shown(text: str) -> str:
-    """``text`` without control characters, marks that turn the direction of text round, and halves of characters."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
-
-
 def _text(text: str) -> str:
     """A plain text message (3.11.5, 3.11.6): braces, which would be places for arguments, are doubled, and nothing of a
     wheel becomes a link."""
-    shown = "\n".join(_shown(line) for line in text.split("\n"))
-    return shown.replace("{", "{{").replace("}", "}}").replace("](", "] (")
+    plain = "\n".join(shown(line) for line in text.split("\n"))
+    return plain.replace("{", "{{").replace("}", "}}").replace("](", "] (")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from crosswheel.proving.findings import Finding, Severity
+from crosswheel.proving.findings import Finding, Severity, shown
 from crosswheel.proving.prove import Proof
 
 _WORDS = {Severity.FAIL: "FAIL", Severity.WARN: "warn", Severity.NOT_PROVEN: "not proven", Severity.PASS: "pass"}
@@ -28,9 +28,9 @@ def proof_lines(proof: Proof) -> list[str]:
 def _finding_lines(finding: Finding, wheel: str) -> list[str]:
     head = f"  {_WORDS[finding.severity]:<10} {finding.rule:<12} "
     subject = "" if finding.subject == wheel else f"{finding.subject}: "
-    lines = [f"{head}{subject}{finding.message}"]
+    lines = [head + shown(subject + finding.message)]
     if finding.hint:
-        first, *rest = finding.hint.splitlines()
+        first, *rest = (shown(line) for line in finding.hint.split("\n"))
         lines.append(f"{'':<{len(head)}}→ {first}")
         lines.extend(f"{'':<{len(head)}}  {line}" for line in rest)
     return lines

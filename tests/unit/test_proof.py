@@ -88,6 +88,17 @@ def test_the_lines_have_the_verdict_first_and_the_worst_next(proof: Proof) -> No
     assert proof_lines(failed)[0].startswith("FAILED")
 
 
+def test_a_wheel_cannot_write_to_a_terminal(tmp_path: Path) -> None:
+    """Whatever its files are called, and whatever they want."""
+    versions = {"libc.so.6": {"GLIBC_9\x1b[35m": ["\x1b[36m"], "GLIBC_2.99": ["\x1b]0;title\x07"]}}
+    elf = write_elf(machine=62, needed=("lib\x1b[32mx.so",), runpath="/\x1b[33m", versions=versions)
+    path = write_wheel(tmp_path, {**good_files(), "quick/\x1b[31mevil\u202e\r.so": elf})
+    proof = prove(path, POLICY, sonames=SONAMES, check=None, run=None)
+    lines = proof_lines(proof)
+    assert not [line for line in lines if not line.isprintable()]
+    assert any("\\x1b[31mevil\\u202e" in line for line in lines)
+
+
 def test_the_rules_versions_cost_no_heavy_import() -> None:
     """A build that has nothing to do asks for them."""
     heavy = ("elftools", "docker", "requests", "email.parser", "mmap")
