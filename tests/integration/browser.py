@@ -59,6 +59,7 @@ class Browser:
         self.command("Emulation.setEmulatedMedia", {"features": [theme]})
         self.command("Emulation.setScriptExecutionDisabled", {"value": not scripts})
         self.driver.get(url)
+        self.wait("return document.readyState === 'complete' && document.querySelector('main').offsetHeight > 0")
 
     def command(self, name: str, words: dict[str, Any]) -> Any:
         return self.driver.execute_cdp_cmd(name, words)
@@ -78,7 +79,7 @@ class Browser:
     def choose(self, selector: str, value: str) -> None:
         Select(self.one(selector)).select_by_value(value)
 
-    def wait(self, script: str, *words: Any, seconds: float = 5) -> Any:
+    def wait(self, script: str, *words: Any, seconds: float = 20) -> Any:
         """Waits until a script's value is true, and gives it."""
         return WebDriverWait(self.driver, seconds, poll_frequency=0.05).until(lambda _: self.run(script, *words))
 

@@ -45,6 +45,13 @@ def test_the_same_again_touches_no_file(tmp_path: Path) -> None:
     assert before == {path: path.stat().st_mtime_ns for path in before}
 
 
+def test_who_reads_a_page_while_it_is_replaced_reads_the_old_one_to_its_end(tmp_path: Path) -> None:
+    write_pages(tmp_path, OLD)
+    with (tmp_path / "index.html").open("rb") as reader:
+        write_pages(tmp_path, NEW)
+        assert reader.read() == OLD["index.html"]
+
+
 def test_files_of_others_stay(tmp_path: Path) -> None:
     for name in ("CNAME", "simple/index.html", "cells/notes.txt", "cells/theirs.html"):
         (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
