@@ -320,7 +320,7 @@ def test_a_proof_that_passed() -> None:
 def test_a_proof_that_failed_shows_the_worst_first_with_what_to_do() -> None:
     lines = shown(proof_of(FITS, TOO_NEW), "dist/failed")
     assert lines[0].startswith("✗ dist/failed/")
-    assert re.fullmatch(r"  FAIL +floors +a/_a.so: needs GLIBC_2.38", lines[-4])
+    assert re.fullmatch(r"  FAIL +floors +a/\\x1b\[31m_a.so: needs GLIBC_2.38", lines[-4])
     assert lines[-3].strip() == "→ Build it anew."
     assert lines[-2].split()[:2] == ["pass", "tag"]
     assert lines[-1] == "The proof failed: this wheel does not fit its target."
