@@ -68,7 +68,7 @@ def run(argv: Sequence[str], paths: Sequence[str] = (), *, without: Sequence[str
     """Runs a tool, with ``paths`` on its input, one a line, and ``without`` some variables of the environment.
     ``MachineError`` where it is not there."""
     environ = {name: value for name, value in os.environ.items() if name not in without}
-    text = "".join(f"{path}\n" for path in paths).encode()
+    text = "".join(f"{path}\n" for path in paths).encode("utf-8", "surrogateescape")
     try:
         done = subprocess.run(argv, input=text, env={**environ, "LC_ALL": "C.UTF-8"}, capture_output=True, check=False)
     except FileNotFoundError as error:

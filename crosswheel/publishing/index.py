@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 
+from pydantic import ValidationError
+
 from crosswheel.digest import sha256_bytes, sha256_file
 from crosswheel.errors import CrosswheelError, InputError
 from crosswheel.proving.facts import read_headers, read_metadata_file
@@ -143,17 +145,24 @@ def _new(folder: Path, candidates: Iterable[Candidate], old: Ledger) -> list[Can
 
 def _listed(new: Sequence[Candidate], when: datetime) -> Iterator[Listed]:
     for each, metadata in zip(new, at_once(_metadata, new), strict=True):
-        yield Listed(
-            file=each.path.name,
-            folder=each.folder,
-            target=each.target,
-            cpu=each.cpu,
-            sha256=each.sha256,
-            size=each.size,
-            metadata_sha256=sha256_bytes(metadata.text),
-            requires_python=metadata.requires_python,
-            entered=when,
-        )
+        try:
+            yield Listed(
+                file=each.path.name,
+                folder=each.folder,
+                target=each.target,
+                cpu=each.cpu,
+                sha256=each.sha256,
+                size=each.size,
+                metadata_sha256=sha256_bytes(metadata.text),
+                requires_python=metadata.requires_python,
+                entered=when,
+            )
+        except ValidationError as error:
+            raise InputError(
+                "the name of this wheel or of its folder has characters that none of ours has",
+                where=ascii(str(each.path))[1:-1],
+                why=", ".join(f"{problem['loc'][0]}: {problem['msg']}" for problem in error.errors()),
+            ) from error
 
 
 def _metadata(wheel: Candidate) -> _Metadata:

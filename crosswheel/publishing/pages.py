@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from datetime import UTC
 from html import escape
 from typing import Any
 from urllib.parse import quote
@@ -156,7 +157,7 @@ def _file(wheel: Listed, up: str, reason: str | None, beside: frozenset[str]) ->
         "core-metadata": digest,
         "yanked": reason if reason is not None else False,
         "size": wheel.size,
-        "upload-time": wheel.entered.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "upload-time": wheel.entered.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "_target": wheel.target,
         "_cpu": wheel.cpu,
         "_beside": [f"{url}{quote(suffix)}" for suffix in SUFFIXES if suffix in beside],

@@ -47,7 +47,7 @@ def publish(
         ledger = read_ledger(folder)
         found = stages(folder, ledger, catalog, read_yanks(folder))
         more = _also(folder, also)
-        notes = tuple(note for note in _whole(folder, found, ledger) if not more)
+        notes = _whole(folder, found, ledger, frozenset(more))
         there = _there(carrier)
         _refuse_others(ledger, there, carrier, drop=drop)
         order = (*found.every[:-1], more, found.records)
@@ -67,9 +67,10 @@ def publish(
     return Published(sent=tuple(sent), size=size, same=same, removed=stale, notes=notes)
 
 
-def _whole(folder: Path, found: Stages, ledger: Ledger) -> Sequence[str]:
-    """Notes about foreign files. ``InputError`` where a file of the index is not there as its list of wheels says."""
-    stale, notes = foreign(folder, found)
+def _whole(folder: Path, found: Stages, ledger: Ledger, also: frozenset[str]) -> tuple[str, ...]:
+    """Notes about foreign files that are not sent. ``InputError`` where a file of the index is not there as its list of
+    wheels says."""
+    stale, notes = foreign(folder, found, also)
     check_wheels(folder, ledger)
     wrong = [path for path in found.beside if not (folder / path).is_file()]
     for path, text in found.pages.items():
@@ -78,7 +79,7 @@ def _whole(folder: Path, found: Stages, ledger: Ledger) -> Sequence[str]:
             wrong.append(path)
     if wrong or stale:
         raise InputError(
-            f"{len(wrong) + len(stale)} files of this index are not as its wheels want them",
+            "this index is not whole: some of its files are not as its wheels want them",
             where=str(folder),
             why=", ".join([*wrong, *stale][:_MOST]),
             hint=f"a build of it was killed, or the written data changed: ./x index build {folder}",
@@ -113,7 +114,7 @@ def _refuse_others(ledger: Ledger, there: Ledger | None, carrier: Carrier, *, dr
     lost = [place for place in there.places if place not in here]
     if lost and not drop:
         raise InputError(
-            f"{len(lost)} wheels are published here and are not in this index",
+            f"wheels are published here that are not in this index (how many: {len(lost)})",
             where=carrier.place,
             why=_named(lost),
             hint="it would take them off its pages: build on a copy of what is published, or say --drop",
@@ -128,7 +129,7 @@ def _refuse_changed(found: Stages, difference: Difference, carrier: Carrier) -> 
 
 def _other(places: list[str], carrier: Carrier) -> InputError:
     return InputError(
-        f"{len(places)} other wheels are published here under names of this index; nothing was sent",
+        f"other wheels are published here under names of this index (how many: {len(places)}); nothing was sent",
         where=carrier.place,
         why=_named(places),
         hint="a published wheel never changes: give the new one another version or build tag",

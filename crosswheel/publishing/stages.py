@@ -80,8 +80,10 @@ def stages(
     )
 
 
-def foreign(folder: Path, found: Stages) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Pages of ours that are no longer of the index, and notes about files that never were.
+def foreign(
+    folder: Path, found: Stages, known: frozenset[str] = frozenset()
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Pages of ours that are no longer of the index, and notes about files that never were, but for ``known`` ones.
 
     ``InputError`` for those among its own pages and wheels: a server would give them as if they were of it.
     """
@@ -90,7 +92,7 @@ def foreign(folder: Path, found: Stages) -> tuple[tuple[str, ...], tuple[str, ..
     wrong: list[str] = []
     other: list[str] = []
     for path in _files(folder):
-        if path in own or path.startswith(f"{VARIANTS}/"):
+        if path in own or path in known or path.startswith(f"{VARIANTS}/"):
             continue
         page = SIMPLE in PurePosixPath(path).parts
         if page and not (folder / path).is_symlink() and ours(path, (folder / path).read_bytes()):
@@ -101,7 +103,7 @@ def foreign(folder: Path, found: Stages) -> tuple[tuple[str, ...], tuple[str, ..
             other.append(path)
     if wrong:
         raise InputError(
-            f"{len(wrong)} files among those of the index are not of it, and would be published with it",
+            "files among those of the index are not of it, and would be published with it",
             where=str(folder),
             why=_named(wrong),
             hint="nothing was written; move them out of this folder, or, if they are wheels of a killed build, "

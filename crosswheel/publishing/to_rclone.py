@@ -118,7 +118,7 @@ def _by_headers(paths: Iterable[str]) -> Iterator[tuple[tuple[str, ...], list[st
 @contextmanager
 def _list(paths: Iterable[str]) -> Iterator[str]:
     """A file that lists paths."""
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".txt") as stream:
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", errors="surrogateescape", suffix=".txt") as stream:
         stream.writelines(f"{path}\n" for path in paths)
         stream.flush()
         yield stream.name

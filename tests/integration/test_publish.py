@@ -309,7 +309,7 @@ def test_wheels_that_are_published_and_not_here_are_not_taken_off_unless_it_is_s
     published(place, index)
     released(tmp_path / "fewer", "quick", "1.0+cpu")
     build_index(tmp_path / "small", tmp_path / "fewer", CATALOG, when=WHEN)
-    told = refused(place, tmp_path / "small", "1 wheels are published here and are not in this index")
+    told = refused(place, tmp_path / "small", "published here that are not in this index")
     assert "--drop" in told.hint
     assert len(whole(place)) == 2
     answer = published(place, tmp_path / "small", drop=True)

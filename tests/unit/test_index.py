@@ -336,6 +336,21 @@ def test_a_wheel_for_another_cpu_has_a_build_tag(dist: Path, index: Path) -> Non
     assert "build tag" in refused(dist, index).why
 
 
+@pytest.mark.parametrize("name", ["quïck", "q" * 300])
+def test_a_name_that_no_wheel_of_ours_has(dist: Path, index: Path, name: str) -> None:
+    wheel = released(dist)
+    try:
+        for path in (wheel, wheel.with_name(f"{wheel.name}.proof.json")):
+            path.rename(path.with_name(path.name.replace("quick", name)))
+    except OSError:
+        return  # no file system has it
+    proof = next(dist.rglob("*.proof.json"))
+    proof.write_text(proof.read_text().replace("quick-1.0-", f"{name}-1.0-"))
+    with pytest.raises(InputError):
+        build(dist, index)
+    assert not (index / "wheels").exists()
+
+
 def test_what_lies_where_no_released_wheels_lie_is_passed_by(dist: Path, index: Path) -> None:
     released(dist)
     for folder in ("failed", "rpi4/wheelhouse"):
