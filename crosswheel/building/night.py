@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import median
 
 from crosswheel.building.artefacts import Artefact, Damaged, read_meta
-from crosswheel.building.execute import Listener, Runner, execute
+from crosswheel.building.execute import ONE_AT_A_TIME, Listener, Runner, execute
 from crosswheel.building.job import Settings
 from crosswheel.building.store import Store
 from crosswheel.errors import CrosswheelError, MachineError, StepError
@@ -92,6 +92,7 @@ class Night:
         self._found: dict[str, int] = {}
         self._started: dict[str, datetime] = {}
         self._seconds: dict[str, float] = {}
+        self._worked: dict[str, float] = {}
         self._ran: dict[str, int] = {}
         self._take_in(work)
 
@@ -137,12 +138,13 @@ class Night:
     def limit(self, step: Step) -> tuple[float, CrosswheelError] | None:
         cell = self._owners[step.key]
         self._started.setdefault(cell.id, datetime.now(UTC))
-        if self._cost.minutes is None:
+        if self._cost.minutes is None or step.kind not in ONE_AT_A_TIME:
             return None
-        left = self._cost.minutes * 60 - self._seconds.get(cell.id, 0.0)
+        left = self._cost.minutes * 60 - self._worked.get(cell.id, 0.0)
         return left, StepError(
-            f"Stopped: {cell.id} took longer than the {self._cost.minutes:g} minutes that a cell may cost.",
+            f"Stopped: it took longer than the {self._cost.minutes:g} minutes that a cell may cost.",
             where=step.name,
+            why=f"{self._worked.get(cell.id, 0.0):.0f} seconds of {cell.id} had gone by when this step began",
             hint=f"`minutes` of [cost] in {self._where} says how many; what Bazel compiled is kept for the next try.",
         )
 
@@ -151,6 +153,8 @@ class Night:
     def done(self, step: Step, seconds: float) -> None:
         cell = self._owners[step.key]
         self._seconds[cell.id] = self._seconds.get(cell.id, 0.0) + seconds
+        if step.kind in ONE_AT_A_TIME:
+            self._worked[cell.id] = self._worked.get(cell.id, 0.0) + seconds
         self._ran[cell.id] = self._ran.get(cell.id, 0) + (seconds > 0)
 
     def reached(self, goal: Step, artefact: Artefact) -> None:

@@ -74,8 +74,9 @@ class Exclude(Model):
 
 
 class Cost(Model):
-    """What a cell may cost, at most. ``minutes`` of its own steps, after which it is stopped; ``memory`` in GiB of the
-    container that it is built in; ``disk`` in GiB that must be free on the store's disk before a step of it begins."""
+    """What a cell may cost, at most. ``minutes`` of compiling and proving, after which it is stopped; ``memory`` in GiB
+    of the container that it is built in; ``disk`` in GiB that must be free on the store's disk before a step of it
+    begins."""
 
     minutes: float | None = Field(default=None, gt=0)
     memory: float | None = Field(default=None, gt=0)
