@@ -79,6 +79,7 @@ class BuildPaths:
         self._found: set[str] = set()
         self._rest = b"\0"  # the byte before what has not been looked at, and that
         self._wanted = writer.value
+        self._only = b"/build/" if writer is Writer.PERSON else b""  # most files of a wheel, and seldom there
         self._before = _BEFORE_IN_TEXT if text else _BEFORE
 
     def feed(self, piece: bytes) -> None:
@@ -94,6 +95,8 @@ class BuildPaths:
         return tuple(sorted(self._found))
 
     def _look(self, data: bytes, end: int) -> None:
+        if self._only and self._only not in data:
+            return
         for place in _places(data, end):
             match = _PATH.match(data, place, place + _LONGEST)
             if not match or len(self._found) >= MOST_PATHS or self._goes_on(data, place):
