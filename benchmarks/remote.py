@@ -1,10 +1,10 @@
 """What a remote cache saves: the step that compiles dm-tree 0.1.5 for rpi4 (Bazel 0.17.2), cold and from a cache.
 
-The cache is Debian's nginx with DAV on 127.0.0.1, fetched by apt and unpacked into a temporary folder, so that no network
-is measured. Each run has a store of its own with links to the inputs: what differs is the cache alone. The three
-alternate: without a cache; with an empty one, which is filled; and from that one, in which every action is. The median of
-each counts. Bazel's own start, the copy of the source and pip are in all three, and no cache saves them; so the share that
-Bazel takes for the build itself (its "Elapsed time") stands in the table, too.
+The cache is Debian's nginx with DAV on 127.0.0.1, fetched by apt and unpacked into a temporary folder, so that no
+network is measured. Each run has a store of its own with links to the inputs: what differs is the cache alone. The
+three alternate: without a cache; with an empty one, which is filled; and from that one, in which every action is. The
+median of each counts. Bazel's own start, the copy of the source and pip are in all three, and no cache saves them; so
+what Bazel takes for the build itself (its "Elapsed time") stands in the table, too.
 """
 
 from __future__ import annotations
