@@ -13,7 +13,6 @@ from crosswheel.planning.backends import (
     SOURCE_DATE_EPOCH,
     TOOLS,
     Backend,
-    Compilation,
     bazel,
     cmake,
     meson,

@@ -127,8 +127,8 @@ class Toolchain(Model):
 
 
 class BazelRemote(Model):
-    """The flags by which a version of Bazel is told of a remote cache (``http`` of one that speaks HTTP, ``grpc`` of one
-    that speaks the Remote Execution API) and of an ``executor``; where that is empty, it cannot be used with one.
+    """The flags by which a version of Bazel is told of a remote cache (``http`` of one that speaks HTTP, ``grpc`` of
+    one that speaks the Remote Execution API) and of an ``executor``; where that is empty, it cannot be used with one.
     ``always`` goes with any of them, ``read_only`` says that nothing is to be sent, ``instance`` which part of a server
     is meant. ``{address}`` and ``{executor}`` stand for host and port, ``{instance}`` for the name, ``{tools}`` for the
     digest of the tools that an action needs and does not name.
