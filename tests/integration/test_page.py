@@ -293,7 +293,6 @@ def test_without_scripts_the_table_and_the_lines_are_there(browser: Browser, sit
     assert browser.shown("noscript a")
     browser.open(board_page(site, "rpi4"), scripts=False)
     assert LINE in [code.text for code in browser.shown("code")]
-    browser.open("about:blank")
 
 
 def test_it_works_from_a_disk(browser: Browser, site: tuple[str, Path]) -> None:
