@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import unquote
 from urllib.request import Request, urlopen
 
 import pytest
 from caches import fetched_nginx, free_port
+from commandline import Built, CommandLine
 from containers import until
 from index_writer import CATALOG, WHEN, released
 from serving import Choosing, served
@@ -183,6 +186,27 @@ def test_hashes_of_the_index_serve_a_lock(index: Path, tmp_path: Path) -> None:
     lock.write_text(f"helper==1.0 --hash=sha256:{wheel.sha256}\n")
     pip(f"{index.as_uri()}/x86_64/simple", tmp_path / "site", "--require-hashes", "-r", str(lock))
     assert installed(tmp_path / "site") == {"helper-1.0.dist-info"}
+
+
+def test_a_real_wheel_is_released_with_what_lies_beside_it(
+    built: Callable[[str], Built], crosswheel: CommandLine, tmp_path: Path
+) -> None:
+    dist = built("main job").out
+    done = crosswheel.json("index", "build", tmp_path / "index", "--from", dist)
+    wheel = next((dist / "rpi4").glob("*.whl"))
+    assert done["added"] == [f"rpi4/{wheel.name}"]
+    told = json.loads((tmp_path / "index" / "rpi4" / "simple" / "dm-tree" / "index.v1_json").read_text())["files"][0]
+    beside = [(tmp_path / "index" / "rpi4" / "simple" / "dm-tree" / unquote(url)).resolve() for url in told["_beside"]]
+    assert {path.name.removeprefix(wheel.name) for path in beside} >= {".proof.json", ".cdx.json", ".intoto.json"}
+    for path in beside:
+        assert path.read_bytes() == (dist / "rpi4" / path.name).read_bytes()
+    only = ("--platform", "linux_aarch64", "--python-version", "3.11", "--only-binary", ":all:", "--no-deps")
+    with served(tmp_path / "index") as (url, _):
+        words = ("--index-url", f"{url}/rpi4/simple", "--dest", tmp_path / "got", *only, "dm-tree")
+        run(sys.executable, "-m", "pip", "download", "--no-cache-dir", *words)
+    assert [path.read_bytes() for path in (tmp_path / "got").iterdir()] == [wheel.read_bytes()]
+    again = crosswheel.json("index", "build", tmp_path / "index", "--from", dist)
+    assert (again["added"], again["written"]) == ([], [])
 
 
 _NGINX = """
