@@ -8,7 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from crosswheel.publishing.inputs import Record, inputs_of
+from packaging.requirements import InvalidRequirement, Requirement
+
+from crosswheel.publishing.inputs import Record, inputs_of, shown
+from crosswheel.spec.requirements import MOST_LINE
 
 MOST_BYTES = 64 * 2**20
 """A larger sidecar is not read; those of TensorFlow have some hundred KiB."""
@@ -100,8 +103,18 @@ def claims_of_sbom(document: Any) -> Claims:
     return found
 
 
+def requirement_of(line: str) -> Requirement | None:
+    """What a line of METADATA requires; None for one that cannot be read, which is the proof's to tell of."""
+    if len(line) > MOST_LINE:
+        return None
+    try:
+        return Requirement(line)
+    except (InvalidRequirement, RecursionError):
+        return None
+
+
 def requirements_of_sbom(document: Any) -> frozenset[str]:
-    """The lines of METADATA that an SBOM says the wheel requires. Call :func:`claims_of_sbom` first."""
+    """The lines of METADATA that an SBOM says the wheel requires. ``KeyError`` and the like where it is none."""
     return frozenset(
         value
         for component in document.get("components", [])
@@ -160,8 +173,3 @@ def differences(claimed: Claims, expected: Claims) -> Iterator[str]:
 
 def _short(digest: str | None) -> str:
     return shown(digest)[:16] if digest else "no digest"
-
-
-def shown(text: object) -> str:
-    """What a stranger wrote, for a sentence: the beginning of it, on one line, without what a terminal would obey."""
-    return (ascii(text)[1:-1] if isinstance(text, str) else ascii(text))[:120]

@@ -16,7 +16,7 @@ from crosswheel.errors import DataError
 from crosswheel.proving.findings import Finding, Severity, some
 from crosswheel.proving.prove import Proof
 from crosswheel.publishing import claims
-from crosswheel.publishing.inputs import Record, read_record
+from crosswheel.publishing.inputs import Record, read_record, shown
 from crosswheel.publishing.provenance import (
     BUILD_TYPE,
     PREDICATE_TYPE,
@@ -120,7 +120,7 @@ def _proof(beside: _Beside) -> tuple[Record | None, str | None]:
         count = len(proof.of(Severity.FAIL))
         beside.fail(PROOF_RULE, PROOF, f"says that the wheel failed: {count} findings", "Do not install this wheel.")
     elif proof.file != beside.wheel.name:
-        message = f"names this wheel's sha256, and the wheel {claims.shown(proof.file)}: it was renamed"
+        message = f"names this wheel's sha256, and the wheel {shown(proof.file)}: it was renamed"
         beside.say(PROOF_RULE, Severity.WARN, PROOF, message)
     else:
         where = f"{proof.policy.target} ({proof.policy.cpu}, Python {proof.policy.python})"
@@ -130,7 +130,7 @@ def _proof(beside: _Beside) -> tuple[Record | None, str | None]:
 
 
 def _other(what: str, told: object, real: str) -> str:
-    return f"is about another {what}: its sha256 is {claims.shown(told)[:64]}, and this one's is {real}"
+    return f"is about another {what}: its sha256 is {shown(told)[:64]}, and this one's is {real}"
 
 
 # --- the SBOM --------------------------------------------------------------------------------------------------------
@@ -139,6 +139,7 @@ def _other(what: str, told: object, real: str) -> str:
 def _sbom(beside: _Beside, document: Any, record: Record | None) -> None:
     try:
         claimed = claims.claims_of_sbom(document)
+        requires = claims.requirements_of_sbom(document)
         root = claims.sha256_of(document["metadata"]["component"])
         known = document["bomFormat"] == "CycloneDX"
     except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -151,10 +152,11 @@ def _sbom(beside: _Beside, document: Any, record: Record | None) -> None:
         beside.fail(SBOM_RULE, SBOM, _other("wheel", root, beside.sha256))
     if record is not None:
         _agree(beside, SBOM_RULE, SBOM, claimed, claims.expected_of_sbom(record))
-    required = frozenset((beside.metadata or {}).get("requires-dist", ()))
-    if claims.requirements_of_sbom(document) - required:
-        extra = some(sorted(claims.shown(line) for line in claims.requirements_of_sbom(document) - required))
-        beside.fail(SBOM_RULE, SBOM, f"says that the wheel requires what its METADATA does not: {extra}")
+    lines = (beside.metadata or {}).get("requires-dist", ())
+    real = frozenset(line for line in lines if claims.requirement_of(line))
+    if requires != real:
+        other = some(sorted(shown(line) for line in requires ^ real))
+        beside.fail(SBOM_RULE, SBOM, f"does not say that the wheel requires what its METADATA does: {other}")
     if not beside.failed(SBOM_RULE):
         told = f"{len(claimed)} inputs by their sha256" + (", as the proof's record has them" if record else "")
         beside.say(SBOM_RULE, _agreed(record), SBOM, f"is about this wheel, and names {told}")
@@ -191,7 +193,7 @@ def _statement(beside: _Beside, told: Any, record: Record | None, verdict: str |
     wanted = (STATEMENT_TYPE, PREDICATE_TYPE, BUILD_TYPE)
     if types != wanted:
         wrong = next(each for each, right in zip(types, wanted, strict=True) if each != right)
-        what = f"is of a type that this crosswheel does not know: {claims.shown(wrong)}"
+        what = f"is of a type that this crosswheel does not know: {shown(wrong)}"
         beside.fail(STATEMENT_RULE, STATEMENT, what, "A newer crosswheel may know it.")
         return
     if list(subjects) != [beside.sha256]:
@@ -254,7 +256,7 @@ def _envelope(beside: _Beside, path: Path, statement: bytes, key: SSlibKey | Non
     try:
         told = claims.read_json(path)
         same = payload_of(told) == statement
-        signers = some(claims.shown(each) for each in signers_of(told))
+        signers = some(shown(each) for each in signers_of(told))
         held = key is not None and holds(told, key)
     except ValueError as error:
         beside.fail(SIGNATURE_RULE, ENVELOPE, f"is no signature: {error}")

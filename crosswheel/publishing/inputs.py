@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from functools import cached_property
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from crosswheel.errors import DataError
 from crosswheel.publishing.purls import deb_purl, source_purl
@@ -81,15 +82,41 @@ class Record(_Told):
     steps: dict[str, Sha256] = Field(min_length=1)
     remote: dict[str, dict[str, Any]] = {}
 
+    @cached_property
+    def everything(self) -> tuple[Input, ...]:
+        """See :func:`inputs_of`."""
+        found = {item.name: item for item in _all(self)}
+        return tuple(found.values())
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> Self:
+        for item in self.inputs:
+            unknown = [file for file in item.patches if file not in self.patches]
+            if unknown:
+                raise ValueError(f"{shown(item.file)} has a patch {shown(unknown[0])}, of which no sha256 is told")
+        for name, root in self.roots.items():
+            if (root.packages or {}).keys() != (root.files or {}).keys():
+                raise ValueError(f"of {shown(name)}, `packages` and `files` are not of the same packages")
+        return self
+
+
+def shown(text: object) -> str:
+    """What a stranger wrote, for a sentence: the beginning of it, on one line, without what a terminal would obey."""
+    return (ascii(text)[1:-1] if isinstance(text, str) else ascii(text))[:120]
+
 
 def read_record(value: object, where: str = "") -> Record:
     """The record of which ``value`` is the JSON. Raises ``DataError`` for what is none, and for the record of a
     crosswheel that wrote no inputs yet."""
     try:
-        return Record.model_validate(value)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(["build", *(str(part) for part in first["loc"])])
+        record = Record.model_validate(value)
+        inputs_of(record)  # of each of them there is a package URL
+        return record
+    except ValueError as error:
+        first: Mapping[str, Any] = {"loc": (), "msg": shown(str(error))}
+        if isinstance(error, ValidationError):
+            first = error.errors(include_url=False)[0]
+        place = ".".join(["build", *(shown(str(part)) for part in first["loc"])])
         raise DataError(
             "The record of the build, `build` in this proof, is not such as this crosswheel writes.",
             where=where,
@@ -120,8 +147,7 @@ class Input:
 def inputs_of(record: Record) -> tuple[Input, ...]:
     """All inputs of a build, in the order of the record: files and folders, patches, locks, and the packages of their
     roots. What two steps take is there once."""
-    found = {item.name: item for item in _all(record)}
-    return tuple(found.values())
+    return record.everything
 
 
 def unknown_roots(record: Record) -> list[str]:

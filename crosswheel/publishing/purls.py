@@ -24,13 +24,13 @@ _ARCHIVE = re.compile(r"\.(tar\.(gz|bz2|xz)|tgz|zip)$")
 def pypi_purl(distribution: str, version: str | None, file: str | None = None) -> str:
     """``pkg:pypi/dm-tree@0.1.5``, with the file's name as a qualifier where one is meant."""
     name = canonicalize_name(distribution)
-    return PackageURL("pypi", None, name, version, {"file_name": file} if file else None).to_string()
+    return _text(PackageURL("pypi", None, name, version, {"file_name": file} if file else None))
 
 
 @lru_cache(maxsize=8192)
 def deb_purl(vendor: str | None, package: str, version: str, architecture: str) -> str:
     """``pkg:deb/debian/libc6-dev@2.36-9?arch=arm64``; without a vendor where nobody knows whose package it is."""
-    return PackageURL("deb", vendor, package, version, {"arch": architecture}).to_string()
+    return _text(PackageURL("deb", vendor, package, version, {"arch": architecture}))
 
 
 def source_purl(file: str, sha256: str, places: Sequence[str]) -> tuple[str, str | None]:
@@ -39,9 +39,16 @@ def source_purl(file: str, sha256: str, places: Sequence[str]) -> tuple[str, str
     for place in places:
         found = _named(place, file)
         if found:
-            return found.to_string(), found.version
+            return _text(found), found.version
     checked = {"checksum": f"sha256:{sha256}", **({"download_url": places[0]} if places else {})}
-    return PackageURL("generic", None, file, None, checked).to_string(), None
+    return _text(PackageURL("generic", None, file, None, checked)), None
+
+
+def _text(purl: PackageURL) -> str:
+    """``ValueError`` for a name of which nothing is left, such as ``/``."""
+    if not purl.name:
+        raise ValueError("a package URL has a name, and this has none")
+    return purl.to_string()
 
 
 def _named(place: str, file: str) -> PackageURL | None:

@@ -28,13 +28,12 @@ from cyclonedx.model.lifecycle import LifecyclePhase, PredefinedLifecycle
 from cyclonedx.model.tool import ToolRepository
 from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
-from packaging.requirements import InvalidRequirement, Requirement
+from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from crosswheel.publishing.claims import TREE
+from crosswheel.publishing.claims import TREE, requirement_of
 from crosswheel.publishing.inputs import Input, Record, inputs_of, unknown_roots
 from crosswheel.publishing.purls import pypi_purl
-from crosswheel.spec.requirements import MOST_LINE
 
 _NAMESPACE = UUID("6f5d4b52-2d0a-5f0e-9a57-3f6f5c1f7c1e")
 """Of the serial numbers: each is made of the wheel and its record, so that equal wheels have equal documents."""
@@ -206,7 +205,7 @@ def _required(metadata: Metadata | None) -> Iterator[Component]:
     found: dict[str, list[str]] = {}
     names: dict[str, str] = {}  # as they are written, by the normalised ones
     for line in (metadata or {}).get("requires-dist", ()):
-        requirement = _requirement(line)
+        requirement = requirement_of(line)
         if requirement:
             key = str(canonicalize_name(requirement.name))
             names.setdefault(key, requirement.name)
@@ -221,13 +220,3 @@ def _required(metadata: Metadata | None) -> Iterator[Component]:
             scope=ComponentScope.OPTIONAL if optional else ComponentScope.REQUIRED,
             properties=[Property(name="crosswheel:requires", value=line) for line in sorted(set(lines))],
         )
-
-
-def _requirement(line: str) -> Requirement | None:
-    """What a line of METADATA requires; one that cannot be read is the proof's to tell of."""
-    if len(line) > MOST_LINE:
-        return None
-    try:
-        return Requirement(line)
-    except (InvalidRequirement, RecursionError):
-        return None

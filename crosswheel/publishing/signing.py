@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crosswheel.errors import FetchError, InputError, MachineError
-from crosswheel.publishing.claims import parse_json, shown
+from crosswheel.publishing.claims import parse_json
+from crosswheel.publishing.inputs import shown
 from crosswheel.publishing.provenance import PAYLOAD_TYPE
 
 if TYPE_CHECKING:

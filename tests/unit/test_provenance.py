@@ -164,7 +164,7 @@ def a_failure(told: Any) -> None:
         (".cdx.json", digest("deb gcc-12-arm64-builder g++-12"), "sbom", "deb gcc-12-arm64-builder g++-12 has"),
         (".cdx.json", patch_of_sbom, "sbom", "patch python-3.10-collections-abc.patch has"),
         (".cdx.json", lock_of_sbom, "sbom", "lock emulator has"),
-        (".cdx.json", required_more, "sbom", "its METADATA does not: evil"),
+        (".cdx.json", required_more, "sbom", "what its METADATA does: evil, six"),
         (".cdx.json", lambda told: told["components"].pop(0), "sbom", "is missing"),
         (".cdx.json", another_root, "sbom", "another wheel"),
         (".cdx.json", lambda told: told.update(bomFormat="SPDX"), "sbom", "no CycloneDX document"),

@@ -330,6 +330,9 @@ def test_another_wheel_of_the_name_is_never_seen_with_the_old_files(
         (lambda told: told["inputs"][0].update(sha256="short"), "build.inputs.0.sha256"),
         (lambda told: told.update(steps={}), "build.steps"),
         (lambda told: told.update(roots=[]), "build.roots"),
+        (lambda told: told.update(patches={}), "of which no sha256 is told"),
+        (lambda told: told["roots"]["emulator"]["files"].clear(), "not of the same packages"),
+        (lambda told: told["inputs"][0].update(file="/", places=[]), "name"),
     ],
 )
 def test_a_record_that_is_none_is_told(released: Released, change: Any, why: str) -> None:
