@@ -63,7 +63,7 @@ def publish(
     for note in done.notes:
         print(f"note: {note}", file=sys.stderr)
     sent = f"{len(done.sent)} files sent ({done.size / 2**20:,.1f} MiB)" if done.sent else "nothing to send"
-    removed = f", {len(done.removed)} pages removed" if done.removed else ""
+    removed = f", {len(done.removed)} removed" if done.removed else ""
     print(f"{carrier.place}: {sent}, {done.same} were there{removed}.")
 
 

@@ -15,6 +15,7 @@ from crosswheel.errors import InputError
 from crosswheel.publishing.carriers import Carrier, Difference
 from crosswheel.publishing.index import check_wheels
 from crosswheel.publishing.ledger import FILE, Ledger, parse_ledger, read_ledger
+from crosswheel.publishing.sidecars import SIGNATURES, STATEMENT
 from crosswheel.publishing.stages import Stages, foreign, locked, stages
 from crosswheel.publishing.yanks import Yanks, read_yanks
 from crosswheel.spec.catalog import Catalog
@@ -26,7 +27,7 @@ _MOST = 10
 @dataclass(frozen=True, kw_only=True)
 class Published:
     """What a publish did. ``sent`` are the paths of the files that were sent, ``size`` is theirs in bytes, ``same`` how
-    many were there with the same hash, ``removed`` the pages there that are no more."""
+    many were there with the same hash, ``removed`` what is no more: pages, and signatures of former statements."""
 
     sent: tuple[str, ...]
     size: int
@@ -53,6 +54,9 @@ def publish(
         order = (*found.every[:-1], more, found.records)
         difference = carrier.compare(folder, [path for stage in order for path in stage])
         _refuse_changed(found, difference, carrier)
+        unsigned = _signatures_of_others(found, difference)
+        if unsigned:
+            carrier.remove(unsigned)
         sent: list[str] = []
         for stage in order:
             wanted = [path for path in stage if path in difference.wanted]
@@ -64,7 +68,7 @@ def publish(
             carrier.remove(stale)
     size = sum((folder / path).stat().st_size for path in sent)
     same = sum(len(stage) for stage in order) - len(sent)
-    return Published(sent=tuple(sent), size=size, same=same, removed=stale, notes=notes)
+    return Published(sent=tuple(sent), size=size, same=same, removed=(*unsigned, *stale), notes=notes)
 
 
 def _whole(folder: Path, found: Stages, ledger: Ledger, also: frozenset[str]) -> tuple[str, ...]:
@@ -139,6 +143,18 @@ def _other(places: list[str], carrier: Carrier) -> InputError:
 def _named(places: Sequence[str]) -> str:
     more = f", and {len(places) - _MOST} more" if len(places) > _MOST else ""
     return f"{', '.join(sorted(places)[:_MOST])}{more}"
+
+
+def _signatures_of_others(found: Stages, difference: Difference) -> tuple[str, ...]:
+    """The signatures that may lie there beside statements that are renewed, and that the new ones have not."""
+    renewed = [path.removesuffix(STATEMENT) for path in found.beside if path.endswith(STATEMENT)]
+    return tuple(
+        f"{wheel}{suffix}"
+        for wheel in renewed
+        if f"{wheel}{STATEMENT}" in difference.changed
+        for suffix in SIGNATURES
+        if f"{wheel}{suffix}" not in found.beside
+    )
 
 
 def _stale(folder: Path, there: Ledger | None, found: Stages, catalog: Catalog) -> tuple[str, ...]:

@@ -131,6 +131,23 @@ def test_folders_that_go_with_it_and_those_that_do_not(index: Path, tmp_path: Pa
     assert done.sent.index("page/index.html") > done.sent.index("simple/index.html")
 
 
+def test_the_signature_of_a_former_statement_goes(index: Path, tmp_path: Path) -> None:
+    wheel = next((tmp_path / "dist" / "rpi4").glob("*.whl"))
+    statement, signature = (wheel.with_name(wheel.name + ending) for ending in (".intoto.json", ".intoto.jsonl"))
+    statement.write_text("one")
+    signature.write_text("of one")
+    build_index(index, tmp_path / "dist", CATALOG)
+    publish(index, Folder(tmp_path / "to"), CATALOG)
+    there = tmp_path / "to" / "wheels" / "rpi4" / signature.name
+    assert there.is_file()
+    statement.write_text("two")
+    signature.unlink()
+    build_index(index, tmp_path / "dist", CATALOG)
+    done = publish(index, Folder(tmp_path / "to"), CATALOG)
+    assert f"wheels/rpi4/{signature.name}" in done.removed
+    assert not there.exists()
+
+
 @pytest.mark.parametrize("also", ["nothing", "..", "../dist", "releases.json"])
 def test_what_cannot_go_with_it(index: Path, tmp_path: Path, also: str) -> None:
     with pytest.raises(InputError, match="no folder in the index"):
