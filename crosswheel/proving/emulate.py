@@ -17,7 +17,7 @@ from crosswheel.proving.findings import Finding, Severity
 from crosswheel.spec.policy import Policy
 
 NAME = "emulated"
-VERSION = 3
+VERSION = 4
 ABOUT = "the recipe's check passes on the emulated processor, with as many tests as the release promises"
 
 EMULATOR = "/emulator"

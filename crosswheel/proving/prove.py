@@ -24,7 +24,7 @@ from crosswheel.proving.emulate import (
 from crosswheel.proving.facts import WheelFacts, read_wheel
 from crosswheel.proving.findings import Context, Finding, Rule, Severity, judged
 from crosswheel.proving.offered import Offered
-from crosswheel.proving.smoke import judge_smoke, modules_of, smoke_run, unmet
+from crosswheel.proving.smoke import judge_smoke, libraries_of, modules_of, smoke_run, unmet
 from crosswheel.spec.policy import Policy
 
 SCHEMA = 1
@@ -232,7 +232,7 @@ def _imported(
         what = "machine code" if modules else "module at its top"
         hint = "Name the recipe that it was built from, or give a check."
         return [not_run(facts.file, f"{why}, and it has no {what}, so nothing of it was run", hint)], None
-    wanted = smoke_run(policy, modules, check)
+    wanted = smoke_run(policy, modules, libraries_of(facts), check)
     outcome = run(wanted)
     said = judge_smoke(facts.file, policy, modules, outcome, script=wanted.check, why=why)
     return list(said), _run_facts(policy, outcome)

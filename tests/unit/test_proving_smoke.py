@@ -17,18 +17,24 @@ from wheel_writer import EXTENSION, NAME, POLICY, SONAMES, good_files, wheel_fil
 
 from crosswheel.proving.emulate import CheckSpec, EmulatedRun, RunOutcome
 from crosswheel.proving.facts import read_wheel
+from crosswheel.proving.faults import Fault, Frame
 from crosswheel.proving.findings import Finding, Severity
 from crosswheel.proving.prove import prove
-from crosswheel.proving.smoke import judge_smoke, modules_of, smoke_run
+from crosswheel.proving.smoke import judge_smoke, libraries_of, modules_of, smoke_run
 
 pytestmark = pytest.mark.unit
 __all__ = ["bench", "installing"]  # fixtures
 
 WHY = "no check is known for this wheel"
+WORKED = b'{"failed": {}, "loading": false, "loaded": 0}'
 DIED = "qemu: uncaught target signal 4 (Illegal instruction) - core dumped"
 
 
-def outcome(status: int = 0, data: bytes | None = b"{}", lines: tuple[str, ...] = ()) -> RunOutcome:
+def left(loading: bool = False, loaded: int = 0, **failed: str) -> bytes:
+    return json.dumps({"failed": failed, "loading": loading, "loaded": loaded}).encode()
+
+
+def outcome(status: int = 0, data: bytes | None = WORKED, lines: tuple[str, ...] = ()) -> RunOutcome:
     return RunOutcome(status=status, timed_out=False, seconds=1.5, lines=lines, result=data)
 
 
@@ -60,7 +66,7 @@ def test_the_import_runs_and_tells_what_could_not_be_imported(tmp_path: Path) ->
     """The script, in the Python of this machine."""
     (tmp_path / "leaves.py").write_text("import sys; sys.exit(3)\n")
     modules = ("json", "leaves", "no_such_module")
-    run = smoke_run(POLICY, modules, None)
+    run = smoke_run(POLICY, modules, (str(tmp_path / "missing.so"), libm()), None)
     assert run.argv[-2:] == ("/check/check.py", "/out/result.json")
     assert not run.installed
     (tmp_path / "check.py").write_text(run.check)
@@ -69,6 +75,42 @@ def test_the_import_runs_and_tells_what_could_not_be_imported(tmp_path: Path) ->
     finding = judged(outcome(data=(tmp_path / "result.json").read_bytes()), *modules)
     assert finding.severity is Severity.NOT_PROVEN
     assert "leaves: SystemExit: 3, no_such_module: ModuleNotFoundError: No module named" in finding.message
+    assert finding.message.endswith("; libraries of it that could be loaded by themselves: 1")
+
+
+def libm() -> str:
+    """The path of a library of this machine."""
+    return next(line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "/libm.so" in line)
+
+
+def test_where_all_can_be_imported_no_library_is_loaded(tmp_path: Path) -> None:
+    (tmp_path / "check.py").write_text(smoke_run(POLICY, ("json",), (libm(),), None).check)
+    subprocess.run([sys.executable, str(tmp_path / "check.py"), str(tmp_path / "result.json")], check=True)
+    assert json.loads((tmp_path / "result.json").read_text()) == {"failed": {}, "loading": False, "loaded": 0}
+
+
+def test_a_library_that_dies_of_an_instruction_fails_the_wheel() -> None:
+    finding = judged(outcome(status=132, data=left(loading=True, quick="No module named 'six'"), lines=(DIED,)))
+    assert finding.severity is Severity.FAIL
+    assert finding.message.startswith("loading its libraries, one by one, died of SIGILL under qemu-aarch64")
+
+
+def test_libraries_that_are_no_friends_are_not_proven() -> None:
+    """Two of them may define the same thing twice, and stop."""
+    aborted = DIED.replace("4 (Illegal instruction)", "6 (Aborted)")
+    for ended in (
+        outcome(status=134, data=left(loading=True, quick="No module named 'six'"), lines=(aborted,)),
+        replace(outcome(status=137, data=left(loading=True, quick="No module named 'six'")), timed_out=True),
+    ):
+        finding = judged(ended)
+        assert finding.severity is Severity.NOT_PROVEN
+        assert "No module named 'six'; and loading its libraries, one by one, d" in finding.message
+
+
+def test_the_libraries_of_a_wheel(tmp_path: Path) -> None:
+    files = {**good_files(), "quick.libs/libown.so.1": write_elf(), "quick/a.py": b"", "quick/\x1b.so": write_elf()}
+    facts = read_wheel(write_wheel(tmp_path, files))
+    assert libraries_of(facts) == ("/site/quick.libs/libown.so.1", f"/site/{EXTENSION}")
 
 
 def test_an_import_that_works_proves_no_more_than_that() -> None:
@@ -82,12 +124,41 @@ def test_an_import_that_dies_fails_the_wheel() -> None:
     assert finding.severity is Severity.FAIL
     assert finding.message.startswith("`import quick` died of SIGILL under qemu-aarch64 -cpu cortex-a72")
     assert f"Only its import was tried, because {WHY}." in finding.hint
-    assert judged(outcome(status=3)).severity is Severity.FAIL
 
 
-@given(st.one_of(st.none(), st.binary(max_size=70000), st.dictionaries(st.text(), st.text() | st.integers())))
-def test_whatever_a_wheel_writes_is_never_a_pass(left: object) -> None:
-    data = left if left is None or isinstance(left, bytes) else json.dumps(left).encode()
+@pytest.mark.parametrize(
+    "ended",
+    [
+        outcome(status=3),
+        outcome(status=139, data=None, lines=(DIED.replace("4 (Illegal instruction)", "11 (Segmentation fault)"),)),
+        replace(outcome(status=137, data=None), timed_out=True),
+        replace(
+            outcome(status=132, data=None, lines=(DIED,)),
+            fault=Fault(instruction="udf", features=(), frames=(Frame(file="a.so", symbol="stop", own=True),)),
+        ),
+    ],
+    ids=["another status", "a crash", "a hang", "a program that stops itself"],
+)
+def test_an_end_that_may_be_the_emulators_is_not_proven(ended: RunOutcome) -> None:
+    """/proc and /sys are those of another processor."""
+    finding = judged(ended)
+    assert finding.severity is Severity.NOT_PROVEN
+    assert finding.message.startswith(f"{WHY}; `import quick` ")
+    assert finding.hint.startswith("It may be the emulator's doing")
+
+
+@given(
+    st.one_of(
+        st.none(),
+        st.binary(max_size=70000),
+        st.dictionaries(
+            st.sampled_from(["failed", "loading", "loaded"]) | st.text(),
+            st.text() | st.integers() | st.booleans() | st.dictionaries(st.just("quick"), st.text() | st.none()),
+        ),
+    )
+)
+def test_whatever_a_wheel_writes_is_never_a_pass(said: object) -> None:
+    data = said if said is None or isinstance(said, bytes) else json.dumps(said).encode()
     finding = judged(outcome(data=data))
     assert finding.severity is Severity.NOT_PROVEN
     assert finding.message.isprintable()
@@ -145,7 +216,7 @@ def test_the_import_sees_the_wheels_of_the_check_unpacked(installing: Bench, tmp
             assert callable(log)
             log("ERROR: No matching distribution found for six")
             return 1
-        (out / "result.json").write_text("{}")
+        (out / "result.json").write_bytes(WORKED)
         return 0
 
     sandbox = FakeSandbox(work)
