@@ -25,7 +25,8 @@ from crosswheel.building.machine import Machine
 from crosswheel.building.machine.provide import install
 from crosswheel.cli.settings import read_settings
 
-_PROGRAMS = {"chromium": "chromium", "chromedriver": "chromium-driver"}
+_PACKAGES = {"chromium": "chromium", "chromedriver": "chromium-driver"}
+_FONT = "fonts-dejavu-core"  # without one, text has no height
 _OPTIONS = (
     "--headless=new",
     "--no-sandbox",  # the tests may be root, in a container without user namespaces
@@ -125,9 +126,9 @@ def _needed(program: str) -> str:
     machine = Machine.here(read_settings().store, os.environ)
     if not machine.may_install:
         pytest.skip(f"{program} is not there, and cannot be installed here")
-    install(machine, [*_PROGRAMS.values()], say=print)
+    install(machine, [*_PACKAGES.values(), _FONT], say=print)
     found = shutil.which(program)
-    assert found, f"{_PROGRAMS[program]} brought no {program}"
+    assert found, f"{_PACKAGES[program]} brought no {program}"
     return found
 
 
