@@ -404,12 +404,18 @@ def test_rpc_a_call_in_which_nothing_moves_is_ended(
         assert "(it does not answer in time)" in log[0]
 
 
-def test_rpc_a_server_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rpc, "PROBE_SECONDS", 0.5)
+def test_rpc_a_server_that_is_not_there(tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         url = f"grpc://127.0.0.1:{probe.getsockname()[1]}"
     with rpc_forwarder(url, tmp_path) as (forwarder, _, _log):
+        assert "refused" in forwarder.probe()
+
+
+def test_rpc_a_server_that_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rpc, "PROBE_SECONDS", 0.3)
+    silent = socket.create_server(("127.0.0.1", 0))
+    with silent, rpc_forwarder(f"grpc://127.0.0.1:{silent.getsockname()[1]}", tmp_path) as (forwarder, _, _log):
         assert forwarder.probe() == "it does not answer"
 
 
@@ -443,6 +449,53 @@ def test_rpc_credentials_are_added_on_this_side(server: Any, tmp_path: Path) -> 
         assert forwarder.probe() == ""
         code_of(ask, f"{AC}/GetActionResult", get_result(ACTION))
     assert [metadata["authorization"] for _, _, metadata in handler.seen] == ["Bearer abc"] * 2
+
+
+# --- TLS -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A key and a certificate for ``localhost`` that nobody else trusts."""
+    folder = tmp_path_factory.mktemp("tls")
+    key, file = folder / "key.pem", folder / "cert.pem"
+    what = ("-newkey", "rsa:2048", "-nodes", "-x509", "-days", "2", "-subj", "/CN=localhost")
+    names = ("-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(file))
+    subprocess.run(("openssl", "req", *what, *names), check=True, capture_output=True)
+    return key, file
+
+
+def test_tls_is_spoken_on_this_side_and_an_unknown_certificate_is_refused(
+    certificate: tuple[Path, Path], upstream: ThreadingHTTPServer, tmp_path: Path
+) -> None:
+    import ssl
+
+    key, file = certificate
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file, key)
+    upstream.socket = context.wrap_socket(upstream.socket, server_side=True)
+    url = f"https://localhost:{upstream.server_port}/some/cache"
+    with http_forwarder(url, tmp_path, ca=file) as (forwarder, ask, _):
+        assert forwarder.probe() == ""
+        assert ask("PUT", f"/cas/{DIGEST}", BLOB)[0] == 200
+        assert ask("GET", f"/cas/{DIGEST}") == (200, BLOB)
+    (tmp_path / "socket").unlink()
+    with http_forwarder(url, tmp_path) as (forwarder, ask, _):
+        assert "certificate" in forwarder.probe().lower()
+        assert ask("GET", f"/cas/{DIGEST}") == (404, b"")
+
+
+def test_rpc_tls_is_spoken_on_this_side(certificate: tuple[Path, Path], tmp_path: Path) -> None:
+    key, file = certificate
+    running = grpc.server(ThreadPoolExecutor(2), handlers=[Server()])
+    pair = grpc.ssl_server_credentials([(key.read_bytes(), file.read_bytes())])
+    url = f"grpcs://localhost:{running.add_secure_port('localhost:0', pair)}"
+    running.start()
+    with rpc_forwarder(url, tmp_path, ca=file) as (forwarder, _, _log):
+        assert forwarder.probe() == ""
+    with rpc_forwarder(url, tmp_path) as (forwarder, _, _log):
+        assert "certificate" in forwarder.probe().lower()
+    running.stop(None)
 
 
 # --- protobuf's encoding ---------------------------------------------------------------------------------------------

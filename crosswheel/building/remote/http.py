@@ -51,7 +51,7 @@ class HttpForwarder:
         self._credentials = Credentials(remote.credentials, url)
         self._session = requests.Session()
         self._session.mount(self.url, HTTPAdapter(pool_connections=1, pool_maxsize=128))
-        self._session.verify = str(remote.ca) if remote.ca else True
+        self._ca = str(remote.ca) if remote.ca else None
         self._server: _Server | None = None
 
     def probe(self) -> str:
@@ -143,6 +143,7 @@ class HttpForwarder:
             headers=headers,
             timeout=(CONNECT_SECONDS, READ_SECONDS),
             stream=True,
+            verify=self._ca,  # with each request: a session's would yield to the environment's
             allow_redirects=method == "GET",
         )
 

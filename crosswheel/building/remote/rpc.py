@@ -103,7 +103,7 @@ class RpcForwarder:
         asked = wire.of_bytes(wire.INSTANCE_NAME, self._instance.encode()) if self._instance else b""
         try:
             call: Any = self._channel.unary_unary(_CAPABILITIES)
-            self._capabilities = call(asked, timeout=PROBE_SECONDS, metadata=self._metadata(()), wait_for_ready=True)
+            self._capabilities = call(asked, timeout=PROBE_SECONDS, metadata=self._metadata(()))
         except HelperError as error:
             return str(error)
         except grpc.RpcError as error:
