@@ -208,7 +208,7 @@ def test_http_a_slow_server_is_not_waited_for(
         assert "(it does not answer in time)" in log[0]
 
 
-@pytest.mark.parametrize("status", [401, 403, 500, 507])
+@pytest.mark.parametrize("status", [302, 401, 403, 500, 507])
 def test_http_a_server_that_refuses_is_told_of_once(status: int, upstream: ThreadingHTTPServer, tmp_path: Path) -> None:
     handler_of(upstream).status = status
     with http_forwarder(url_of(upstream), tmp_path) as (forwarder, ask, log):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
-import socket
 import socketserver
 import tempfile
 import threading
@@ -118,7 +117,7 @@ class HttpForwarder:
             if self.tally.gone:
                 return False
             with self._ask("PUT", f"/{kind}/{name}", _Sized(body, size)) as answer:
-                taken = answer.ok
+                taken = HTTPStatus.OK <= answer.status_code < HTTPStatus.MULTIPLE_CHOICES
                 self.tally.answered()
             if taken:
                 self.tally.add(sent_bytes=size, sent=int(kind == "ac"))
@@ -144,7 +143,7 @@ class HttpForwarder:
             timeout=(CONNECT_SECONDS, READ_SECONDS),
             stream=True,
             verify=self._ca,  # with each request: a session's would yield to the environment's
-            allow_redirects=method == "GET",
+            allow_redirects=False,  # it would lead to another server, and take the credentials along
         )
 
     def _useful(self, answer: Response, method: str) -> bool:
@@ -259,6 +258,4 @@ def _deeper(error: BaseException) -> BaseException | None:
     for each in (getattr(error, "reason", None), *error.args[:2], error.__cause__):
         if isinstance(each, BaseException) and each is not error:
             return each
-    if isinstance(error, socket.gaierror):
-        return None
     return None
