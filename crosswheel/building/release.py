@@ -47,13 +47,16 @@ def release(
     aside = out / failed
     place, other = (here, aside) if passed else (aside, here)
     released = place / wheel.name
+    former = _former(released.with_name(released.name + PROOF))
     told = json.loads(proof.read_bytes())
-    told["build"] = _remembering(build, told["sha256"], released.with_name(released.name + PROOF))
-    beside = sidecars(wheel, released, told) if passed else {}
-    files = {PROOF: (json.dumps(told, indent=1, ensure_ascii=False) + "\n").encode(), **beside}
+    told["build"] = _remembering(build, told["sha256"], former)
+    files = dict(sidecars(wheel, released, told)) if passed else {}
+    there = released.is_file() and sha256_file(released) == sha256_file(wheel)
+    if not there or told != former:
+        files = {PROOF: (json.dumps(told, indent=1, ensure_ascii=False) + "\n").encode(), **files}
     try:
         place.mkdir(parents=True, exist_ok=True)
-        _put(wheel, released, files)
+        _put(None if there else wheel, released, files)
         if not passed or other == aside:
             _remove(other, wheel.name)
     except OSError as error:
@@ -62,16 +65,23 @@ def release(
     return released
 
 
-def _remembering(build: Mapping[str, Any], sha256: str, former: Path) -> dict[str, Any]:
-    """The record with what the ``former`` proof tells of roots that the store has lost since, where it is of the same
-    wheel by the same plan: cleaning a store changes nothing of what a wheel was made of."""
+def _former(path: Path) -> Any:
+    """The proof that lies there, if it is one that can be read."""
     try:
-        old = json.loads(former.read_bytes())
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def _remembering(build: Mapping[str, Any], sha256: str, old: Any) -> dict[str, Any]:
+    """The record with what the former proof tells of roots that the store has lost since, where it is of the same wheel
+    by the same plan: cleaning a store changes nothing of what a wheel was made of."""
+    try:
         if (old["sha256"], old["build"]["plan"]) != (sha256, build["plan"]):
             return dict(build)
         roots = {name: _root(root, old["build"]["roots"].get(name)) for name, root in build["roots"].items()}
         packages = {**old["build"]["toolchain"]["packages"], **build["toolchain"]["packages"]}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (KeyError, TypeError, AttributeError):
         return dict(build)
     return {**build, "toolchain": {**build["toolchain"], "packages": packages}, "roots": roots}
 
@@ -81,13 +91,12 @@ def _root(now: Mapping[str, Any], former: Mapping[str, Any] | None) -> Mapping[s
     return former if lost and former and former["packages"] else now
 
 
-def _put(wheel: Path, released: Path, files: Mapping[str, bytes | None]) -> None:
-    """Puts a wheel in its place, with ``files`` beside it by their endings. All of the wheel is there before anything
-    is removed: on a full disk the former one stays."""
-    there = released.is_file() and sha256_file(released) == sha256_file(wheel)
+def _put(wheel: Path | None, released: Path, files: Mapping[str, bytes | None]) -> None:
+    """Puts a wheel in its place, if it is not there, with ``files`` beside it by their endings. All of the wheel is
+    there before anything is removed: on a full disk the former one stays."""
     partial = released.with_name(f".{released.name}.{os.getpid()}")
     try:
-        if not there:
+        if wheel:
             shutil.copyfile(wheel, partial)
             partial.chmod(0o644)
             _remove(released.parent, released.name)
@@ -97,7 +106,7 @@ def _put(wheel: Path, released: Path, files: Mapping[str, bytes | None]) -> None
                 path.unlink(missing_ok=True)
             else:
                 write_at_once(path, data)
-        if not there:
+        if wheel:
             partial.replace(released)
     finally:
         partial.unlink(missing_ok=True)

@@ -11,6 +11,7 @@ import pytest
 from wheel_writer import POLICY
 
 from crosswheel.building.release import release
+from crosswheel.digest import sha256_bytes
 from crosswheel.errors import DataError, MachineError
 from crosswheel.proving.findings import Finding, Severity
 from crosswheel.proving.prove import Proof, RunFacts
@@ -23,10 +24,10 @@ WHEEL = "wrapt-1.16.0-cp311-cp311-linux_aarch64.whl"
 BUILD = {"recipe": "wrapt", "backend": "pep517", "bazel": None}
 
 
-def proof(severity: Severity) -> Proof:
+def proof(severity: Severity, sha256: str = sha256_bytes(b"wheel")) -> Proof:
     return Proof(
         file=WHEEL,
-        sha256="a" * 64,
+        sha256=sha256,
         size=5,
         policy=POLICY,
         policy_sha256="b" * 64,
@@ -68,6 +69,24 @@ def test_what_says_the_same_already_is_not_written_again(made: Path, tmp_path: P
     before = {path: path.stat().st_ino for path in released.parent.iterdir()}
     put(made, out, passed=True)
     assert {path: path.stat().st_ino for path in released.parent.iterdir()} == before
+
+
+def test_a_wheel_that_was_lost_comes_again_with_its_proof(made: Path, tmp_path: Path) -> None:
+    released = put(made, tmp_path / "dist", passed=True)
+    proof_of_it = released.with_name(f"{WHEEL}.proof.json").read_bytes()
+    released.unlink()
+    put(made, tmp_path / "dist", passed=True)
+    assert released.read_bytes() == b"wheel"
+    assert released.with_name(f"{WHEEL}.proof.json").read_bytes() == proof_of_it
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"build": 1}', "[" * 100_000])
+def test_a_proof_that_was_changed_is_written_again(made: Path, tmp_path: Path, text: str) -> None:
+    beside = put(made, tmp_path / "dist", passed=True).with_name(f"{WHEEL}.proof.json")
+    right = beside.read_bytes()
+    beside.write_text(text)
+    put(made, tmp_path / "dist", passed=True)
+    assert beside.read_bytes() == right
 
 
 def test_on_a_full_disk_the_former_wheel_stays(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
