@@ -12,6 +12,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,21 @@ def folder(tmp_path: Path) -> Place:
     return Place(to=str(root), **in_folder(root))  # type: ignore[arg-type]
 
 
+@contextmanager
+def starting_nothing() -> Iterator[None]:
+    """Packages that are installed meanwhile start no daemon (Debian's invoke-rc.d(8) asks this file)."""
+    policy = Path("/usr/sbin/policy-rc.d")
+    ours = not policy.exists()
+    if ours:
+        policy.write_text("#!/bin/sh\nexit 101\n")
+        policy.chmod(0o755)
+    try:
+        yield
+    finally:
+        if ours:
+            policy.unlink()
+
+
 @pytest.fixture(scope="module")
 def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, Path]]:
     """The port of an ssh server of this test alone, and a configuration with throw-away keys that leads to it."""
@@ -97,7 +113,8 @@ def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, Path]]
     if daemon is None:
         if not machine.may_install or Path("/run/systemd/system").is_dir():
             pytest.skip("no sshd; installing it would open this machine")
-        install(machine, ["openssh-server"], say=print)
+        with starting_nothing():
+            install(machine, ["openssh-server"], say=print)
         daemon = machine.find("sshd")
     root = tmp_path_factory.mktemp("sshd")
     for name in ("host", "user"):
@@ -113,19 +130,18 @@ def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, Path]]
         "AuthorizedKeysFile": allowed,
         "PidFile": "none",
         "StrictModes": "no",
-        "UsePAM": "no",
+        "UsePAM": "no" if os.getuid() else "yes",  # without it, sshd refuses an account that has no password
         "PasswordAuthentication": "no",
         "PermitRootLogin": "prohibit-password",
     }
     (root / "sshd_config").write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
     host = (root / "host.pub").read_text().split()
     (root / "known").write_text(f"[127.0.0.1]:{port} {host[0]} {host[1]}\n")
-    (root / "config").write_text(
-        f"Host published\n  HostName 127.0.0.1\n  Port {port}\n  IdentityFile {root / 'user'}\n"
-        f"  IdentitiesOnly yes\n  UserKnownHostsFile {root / 'known'}\n"
-        f"Host 127.0.0.1\n  IdentityFile {root / 'user'}\n  UserKnownHostsFile {root / 'known'}\n"
-    )
-    Path("/run/sshd").mkdir(exist_ok=True)
+    shared = f"ControlMaster auto\nControlPath {root}/%C\nControlPersist 5\n"  # one connection serves a test's rsyncs
+    who = f"IdentityFile {root / 'user'}\nIdentitiesOnly yes\nUserKnownHostsFile {root / 'known'}\n"
+    (root / "config").write_text(f"{shared}{who}Host published\nHostName 127.0.0.1\nPort {port}\n")
+    if os.getuid() == 0:
+        Path("/run/sshd").mkdir(exist_ok=True)
     with subprocess.Popen(
         [str(daemon), "-D", "-e", "-f", str(root / "sshd_config")], stderr=subprocess.PIPE
     ) as process:
@@ -345,11 +361,11 @@ def test_one_that_is_killed_leaves_the_old_index_whole_and_the_next_goes_on(
     assert place.files() == everything(index), "no half file stays"
 
 
-def test_an_index_that_is_not_whole_is_not_published(place: Place, index: Path) -> None:
+def test_an_index_that_is_not_whole_is_not_published(folder: Place, index: Path) -> None:
     page = index / "simple" / "quick" / "index.html"
     page.write_text(page.read_text().replace("Wheels of quick", "Wheels of nobody"))
-    assert "./x index build" in refused(place, index, "not as its wheels want them").hint
-    assert place.files() == set()
+    assert "./x index build" in refused(folder, index, "not as its wheels want them").hint
+    assert folder.files() == set()
 
 
 # --- one way ---------------------------------------------------------------------------------------------------------
