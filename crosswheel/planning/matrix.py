@@ -192,12 +192,11 @@ def _unknown_names(matrix: Matrix, catalog: Catalog) -> Iterator[str]:
 def _too_many(matrix: Matrix, catalog: Catalog) -> Iterator[str]:
     """Whether an entry has more combinations than anybody wants; of those with unknown names, too."""
     for name, axes in _entries(matrix):
-        recipes = [each for each in axes.recipe if each in catalog.recipe_names]
-        targets = [each for each in axes.target if each in catalog.target_names]
-        versions = max((len(catalog.versions(recipe)) for recipe in recipes), default=1) if ALL in axes.version else 0
-        pythons = max((len(catalog.target(each).systems) for each in targets), default=1) if ALL in axes.python else 0
-        count = len(axes.recipe) * len(axes.target) * len(axes.cpu) * len(axes.features)
-        count *= (len(axes.version) + versions) * (len(axes.python) + pythons)
+        versions = {each: len(catalog.versions(each)) for each in axes.recipe if each in catalog.recipe_names}
+        pythons = {each: len(catalog.target(each).systems) for each in axes.target if each in catalog.target_names}
+        count = sum(len(axes.version) + (ALL in axes.version) * (versions.get(each, 1) - 1) for each in axes.recipe)
+        count *= sum(len(axes.python) + (ALL in axes.python) * (pythons.get(each, 1) - 1) for each in axes.target)
+        count *= len(axes.cpu) * len(axes.features)
         if count > MOST:
             yield f"{name}: it has up to {count:,} combinations, and {MOST:,} are the most that are looked at"
 
