@@ -16,10 +16,10 @@ import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from crosswheel.digest import sha256_file
+from crosswheel.digest import sha256_bytes, sha256_file
 from crosswheel.errors import InputError, MachineError
 from crosswheel.publishing.ledger import Listed, read_ledger
 from crosswheel.publishing.pages import HTML, SIMPLE, html_page
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 FROM = f"{VARIANTS}/from.json"
 """Of each variant wheel, the wheel that it was made from."""
 _MEMBER = "variant.json"
+_MOST = 10
+"""So many foreign files are named."""
 NULL = "null"
 """The label of the variant that demands nothing (PEP 817)."""
 
@@ -41,35 +43,63 @@ NULL = "null"
 def build_variants(folder: Path, catalog: Catalog) -> tuple[str, ...]:
     """Writes the variant wheels of the index in ``folder`` below ``variants/``; the paths of files that changed.
 
-    Raises ``MachineError`` without variantlib, ``InputError`` for an index that cannot be read.
+    Raises ``MachineError`` without variantlib; ``InputError``, before anything is written, for an index that cannot be
+    read and for foreign files in ``variants/``.
     """
     _need_variantlib()
     with locked(folder):
         old = _read_from(folder)
         families = _families(read_ledger(folder).wheels, catalog)
-        texts: dict[str, bytes] = {}
-        made: dict[str, dict[str, str]] = {}
-        written: list[str] = []
+        texts = dict(_roots(families))
+        infos: dict[str, dict[str, tuple[Listed, VariantDistInfo]]] = {}
         for (target, project), wheels in families.items():
             place = f"{VARIANTS}/{target}/{SIMPLE}/{project}"
-            infos = {}
-            for wheel in wheels:
-                info = _info(wheel, wheels, catalog)
-                path = f"{place}/{wheel.file.removesuffix('.whl')}-{info.variant_label}.whl"
-                told = old.get(path, {})
-                known = told.get("from_sha256") == wheel.sha256 and (folder / path).is_file()
-                if not known or sha256_file(folder / path) != told.get("sha256"):
-                    put(folder / path, _with_variant(folder / wheel.path, info.to_str().encode()))
+            told = [(wheel, _info(wheel, wheels, catalog)) for wheel in wheels]
+            infos[place] = {_path(place, wheel, info): (wheel, info) for wheel, info in told}
+            texts.update(_jsons(place, infos[place]))
+        pages = {f"{place}/{HTML}" for place in infos}
+        files = sorted({*texts, *pages, *(path for same in infos.values() for path in same)})
+        stale = _stale(folder, files, old)
+        made: dict[str, dict[str, str]] = {}
+        written: list[str] = []
+        for place, same in infos.items():
+            for path, (wheel, info) in same.items():
+                if _make(folder, path, wheel, info, old["wheels"].get(path, {})):
                     written.append(path)
                 made[path] = {"from": wheel.path, "from_sha256": wheel.sha256, "sha256": sha256_file(folder / path)}
-                infos[path] = (wheel, info)
-            texts.update(_jsons(place, infos))
-            files = [path for path in sorted({*infos, *texts}) if path.startswith(f"{place}/")]
-            texts[f"{place}/{HTML}"] = _page(project, files, made, texts)
-        texts.update(_roots(families))
-        texts[FROM] = (json.dumps({"schema": 1, "wheels": made}, indent=1, sort_keys=True) + "\n").encode()
+            texts[f"{place}/{HTML}"] = _page(place, files, made, texts)
+        listed = {"schema": 1, "files": files, "wheels": made}
+        texts[FROM] = (json.dumps(listed, indent=1, sort_keys=True) + "\n").encode()
         written += [path for path, text in texts.items() if put(folder / path, text)]
-        return (*written, *_clear(folder, {*made, *texts}))
+        for path in stale:
+            (folder / path).unlink(missing_ok=True)
+        return (*written, *stale)
+
+
+def _path(place: str, wheel: Listed, info: VariantDistInfo) -> str:
+    return f"{place}/{wheel.file.removesuffix('.whl')}-{info.variant_label}.whl"
+
+
+def _make(folder: Path, path: str, wheel: Listed, info: VariantDistInfo, told: Mapping[str, str]) -> bool:
+    """Makes a variant wheel, unless it is there as it was made of this wheel; whether it was made."""
+    place = folder / path
+    if told.get("from_sha256") == wheel.sha256 and place.is_file() and sha256_file(place) == told.get("sha256"):
+        return False
+    return put(place, _with_variant(folder / wheel.path, info.to_str().encode()))
+
+
+def _stale(folder: Path, files: Iterable[str], old: Mapping[str, Any]) -> tuple[str, ...]:
+    """What an earlier run made and this one does not. ``InputError`` for files that no run made."""
+    there = {path.relative_to(folder).as_posix() for path in (folder / VARIANTS).rglob("*") if not path.is_dir()}
+    unknown = sorted(there - {*files, *old["files"], FROM})
+    if unknown:
+        raise InputError(
+            "files among the variant wheels are not of them, and would be published with them",
+            where=str(folder / VARIANTS),
+            why=", ".join(ascii(path)[1:-1] for path in unknown[:_MOST]),
+            hint="nothing was written; move them out of this folder",
+        )
+    return tuple(sorted(there & set(old["files"]) - set(files)))
 
 
 def _need_variantlib() -> None:
@@ -80,10 +110,13 @@ def _need_variantlib() -> None:
         raise MachineError("variant wheels are made with variantlib, which is not here", hint=hint) from error
 
 
-def _read_from(folder: Path) -> Mapping[str, Mapping[str, str]]:
+def _read_from(folder: Path) -> Mapping[str, Any]:
     path = folder / FROM
+    if not path.is_file():
+        return {"files": [], "wheels": {}}
     try:
-        return dict(json.loads(path.read_bytes())["wheels"]) if path.is_file() else {}
+        told = json.loads(path.read_bytes())
+        return {"files": [str(name) for name in told["files"]], "wheels": dict(told["wheels"])}
     except (ValueError, KeyError, TypeError) as error:
         hint = f"remove {folder / VARIANTS}; it is made anew"
         raise InputError("this file cannot be read", where=str(path), why=str(error), hint=hint) from error
@@ -135,15 +168,14 @@ def _jsons(place: str, infos: Mapping[str, tuple[Listed, VariantDistInfo]]) -> I
         yield f"{place}/{release}-variants.json", f"{told.to_str()}\n".encode()
 
 
-def _page(
-    project: str, files: Sequence[str], made: Mapping[str, Mapping[str, str]], texts: Mapping[str, bytes]
-) -> bytes:
+def _page(place: str, files: Sequence[str], made: Mapping[str, Mapping[str, str]], texts: Mapping[str, bytes]) -> bytes:
     def link(path: str) -> str:
         name = path.rpartition("/")[2]
-        digest = made[path]["sha256"] if path in made else hashlib.sha256(texts[path]).hexdigest()
+        digest = made[path]["sha256"] if path in made else sha256_bytes(texts[path])
         return f'<a href="{quote(name)}#sha256={digest}">{escape(name)}</a><br>'
 
-    return html_page(f"Variant wheels of {project}", [link(path) for path in files])
+    own = [path for path in files if path.startswith(f"{place}/") and not path.endswith(f"/{HTML}")]
+    return html_page(f"Variant wheels of {place.rpartition('/')[2]}", [link(path) for path in own])
 
 
 def _roots(families: Iterable[tuple[str, str]]) -> Iterator[tuple[str, bytes]]:
@@ -153,15 +185,6 @@ def _roots(families: Iterable[tuple[str, str]]) -> Iterator[tuple[str, bytes]]:
     for target, projects in targets.items():
         links = [f'<a href="{quote(name)}/">{escape(name)}</a><br>' for name in projects]
         yield f"{VARIANTS}/{target}/{SIMPLE}/{HTML}", html_page(f"Variant wheels for {target}", links)
-
-
-def _clear(folder: Path, kept: set[str]) -> Iterator[str]:
-    """Removes what an earlier run made and this one does not: variants/ is made by this alone."""
-    for path in sorted((folder / VARIANTS).rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if path.is_file() and name not in kept:
-            path.unlink()
-            yield name
 
 
 def _with_variant(wheel: Path, text: bytes) -> bytes:

@@ -457,3 +457,18 @@ def test_a_full_disk_in_mid_publish(
     subprocess.run(["mount", "-o", "remount,size=64m", str(small)], check=True)
     published(place, index)
     assert len(whole(place)) == 7
+
+
+def test_a_full_disk_in_mid_build_of_an_index(small: Path, dist: Path) -> None:
+    index = small / "index"
+    place = Place(to=str(index), **in_folder(index))  # type: ignore[arg-type]
+    released(dist, "quick")
+    build_index(index, dist, CATALOG, when=WHEN)
+    for number in range(5):
+        released(dist, f"big{number}", content=os.urandom(3 * 2**20))
+    with pytest.raises(MachineError, match="no space left"):
+        build_index(index, dist, CATALOG, when=WHEN)
+    assert len(whole(place)) == 1
+    subprocess.run(["mount", "-o", "remount,size=64m", str(small)], check=True)
+    build_index(index, dist, CATALOG, when=WHEN)
+    assert len(whole(place)) == 6

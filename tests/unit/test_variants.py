@@ -17,7 +17,7 @@ from variantlib.resolver.lib import sort_and_filter_supported_variants
 from variantlib.variant_dist_info import VariantDistInfo
 from variantlib.variants_json import VariantsJson
 
-from crosswheel.errors import MachineError
+from crosswheel.errors import InputError, MachineError
 from crosswheel.publishing.index import build_index
 from crosswheel.publishing.variants import build_variants
 
@@ -142,6 +142,25 @@ def test_a_variant_wheel_that_was_changed_is_made_anew(index: Path) -> None:
     place.write_bytes(b"bad")
     assert build_variants(index, CATALOG) == (place.relative_to(index).as_posix(),)
     assert place.read_bytes() == good
+
+
+def test_variants_of_what_is_no_more_go_and_foreign_files_stay(index: Path, tmp_path: Path) -> None:
+    build_variants(index, CATALOG)
+    foreign = index / "variants" / "notes.txt"
+    foreign.write_text("mine")
+    with pytest.raises(InputError, match="not of them") as told:
+        build_variants(index, CATALOG)
+    assert told.value.why == "variants/notes.txt"
+    foreign.unlink()
+    for place in (index / "wheels", tmp_path / "dist"):
+        for path in place.rglob("quick*40_x86_64_v3*"):
+            path.unlink()
+    build_index(index, tmp_path / "dist", CATALOG, forget=True)
+    gone = variants(index) / LABELS["x86_64_v3"]
+    assert gone.relative_to(index).as_posix() in build_variants(index, CATALOG)
+    assert not gone.exists()
+    told_json = json.loads((variants(index) / "quick-1.0-variants.json").read_text())
+    assert set(told_json["variants"]) == {"null", "x86_64_v2"}
 
 
 def test_without_variantlib_it_says_what_to_install(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
