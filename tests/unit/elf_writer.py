@@ -26,8 +26,8 @@ def write_elf(
     executable: bool = True,
 ) -> bytes:
     """A shared object. ``versions`` is library → version → symbols that want it; ``text`` lies in it somewhere.
-    ``stack`` are the flags of its stack segment, None for no such segment. Nothing in it is code; where that matters, it
-    is not ``executable``."""
+    ``stack`` are the flags of its stack segment, None for no such segment. Nothing in it is code; where that matters,
+    it is not ``executable``."""
     versions = {"libc.so.6": {"GLIBC_2.17": ["printf", "malloc"]}} if versions is None else versions
     strings = _Strings()
     body = _Body()
