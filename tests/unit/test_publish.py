@@ -163,6 +163,23 @@ def test_a_list_of_wheels_there_that_cannot_be_read(index: Path, tmp_path: Path)
     assert told.value.where == f"{tmp_path / 'to'}/releases.json"
 
 
+def test_wheels_that_are_published_and_not_here_stay_on_the_pages_unless_it_is_said(
+    index: Path, tmp_path: Path
+) -> None:
+    to = tmp_path / "to"
+    publish(index, Folder(to), CATALOG)
+    released(tmp_path / "less", "other")
+    build_index(tmp_path / "small", tmp_path / "less", CATALOG, when=WHEN)
+    with pytest.raises(InputError, match=r"not in this index \(how many: 1\)") as told:
+        publish(tmp_path / "small", Folder(to), CATALOG)
+    assert "rpi4/quick-1.0" in told.value.why
+    assert not (to / "simple" / "other").exists()
+    publish(tmp_path / "small", Folder(to), CATALOG, drop=True)
+    assert "quick" not in (to / "simple" / "index.html").read_text()
+    assert not (to / "simple" / "quick" / "index.html").exists()
+    assert list((to / "wheels" / "rpi4").glob("quick*.whl")), "the wheel itself stays"
+
+
 def test_a_wheel_that_is_there_without_a_list_is_compared(index: Path, tmp_path: Path) -> None:
     wheel = next((index / "wheels" / "rpi4").glob("*.whl"))
     there = tmp_path / "to" / "wheels" / "rpi4" / wheel.name
