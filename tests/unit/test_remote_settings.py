@@ -85,6 +85,8 @@ def test_offline_asks_no_cache(tmp_path: Path) -> None:
         ({"cache": "http://"}, "names no host"),
         ({"cache": "http://h:99999"}, "is no URL"),
         ({"cache": "https://me:secret@h/"}, "let a helper say it"),
+        ({"cache": "ftp://me:secret@h/"}, "cache: 'ftp://…@h/' begins with none of"),
+        ({"cache": "https://me:secret@h:port/"}, "is no URL"),
         ({"cache": "https://h/x?y=1"}, "a query or a fragment cannot be used"),
         ({"cache": "grpc://h/part"}, "takes no path"),
         ({"executor": "https://h"}, "executor: 'https://h' begins with none of grpc://, grpcs://"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -65,18 +66,19 @@ def _problems(remote: Remote) -> Iterator[str]:
 
 
 def _of_url(name: str, url: str, schemes: tuple[str, ...]) -> Iterator[str]:
+    shown = re.sub(r"//[^/]*@", "//…@", url)
     try:
         parts = urlsplit(url)
         _ = parts.port
     except ValueError as error:
-        yield f"{name}: {url!r} is no URL ({error})"
+        yield f"{name}: {shown!r} is no URL ({error})"
         return
     if parts.scheme not in schemes:
         known = ", ".join(f"{scheme}://" for scheme in schemes)
-        yield f"{name}: {url!r} begins with none of {known}"
+        yield f"{name}: {shown!r} begins with none of {known}"
         return
     if not parts.hostname:
-        yield f"{name}: {url!r} names no host"
+        yield f"{name}: {shown!r} names no host"
     if parts.username is not None or parts.password is not None:
         yield f"{name}: a URL with a password would stand in logs: let a helper say it (`credentials`)"
     if parts.query or parts.fragment:
