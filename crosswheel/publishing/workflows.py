@@ -125,7 +125,12 @@ def _github_night(night: Nightly, facts: Ci) -> dict[str, Any]:
         "timeout-minutes": facts.github.minutes - 10,
         "permissions": {"contents": "read"},
         "strategy": {"fail-fast": False, "matrix": {"include": include}},
-        "env": {"SHARD": "${{ matrix.shard }}", "NIGHT": "${{ needs.check.outputs.night }}"},
+        "env": {
+            "SHARD": "${{ matrix.shard }}",
+            "NIGHT": "${{ needs.check.outputs.night }}",
+            # Without the secret it is empty, and an empty one names no cache.
+            "CROSSWHEEL_REMOTE_CACHE": "${{ secrets.CROSSWHEEL_REMOTE_CACHE }}",
+        },
         "steps": [
             _checkout(),
             *_packages(facts.github.packages),
