@@ -1,7 +1,7 @@
 """What real wheels of the package index do on an emulated processor: the whole proof, as `verify` makes it.
 
 On a Core 2 (qemu's Conroe), TensorFlow 1.5.0 passes the recipe's check, TensorFlow 1.6.0 dies while it is imported, and
-NumPy 1.26, which chooses what it runs, passes its own tests of that. (What can be read of them is in ``test_ground_truth``.)
+NumPy 1.26, which chooses what it runs, passes its own tests of that. (What can be read of them: ``test_ground_truth``.)
 """
 
 from __future__ import annotations
