@@ -27,6 +27,7 @@ MOST_REQUIREMENTS = 1000
 Headers = Mapping[str, tuple[str, ...]]
 """The headers of METADATA by their lower-case names."""
 
+
 def requirements_of(metadata: Headers | None, policy: Policy, python: str | None) -> list[Requirement]:
     """What a wheel of these headers requires on the target, without extras. Lines that are no requirement are left out
     (the rule ``metadata`` names them), and those beyond :data:`MOST_REQUIREMENTS`."""
