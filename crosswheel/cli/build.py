@@ -16,7 +16,7 @@ from crosswheel.cli.asking import Asked, package_task
 from crosswheel.cli.executing import execute_all
 from crosswheel.cli.releasing import release_output
 from crosswheel.cli.sarif import SARIF_HELP, sarif_file, write_sarif
-from crosswheel.cli.settings import MIRROR_HELP, read_settings, the_catalog
+from crosswheel.cli.settings import BUILD_HELP, read_settings, the_catalog
 from crosswheel.errors import InputError
 from crosswheel.planning.archives import refuse_unused
 from crosswheel.planning.cudnn import lacking
@@ -36,15 +36,10 @@ if TYPE_CHECKING:
 @package_task(
     numbers={"jobs": int, "memory": float},
     help={
-        "out": "Where released wheels go (default: dist).",
-        "jobs": "How many compilers run at once (default: the number of processors).",
+        **BUILD_HELP,
         "memory": "Limit of the build's container in GiB (default: 80 % of the machine's memory).",
-        "sandbox": "docker (default), or host: in a chroot of this machine, which is not hermetic.",
-        **MIRROR_HELP,
-        "keep-failed": "Keep the folder of a failed step, for `./x shell KEY`.",
         "with-dependencies": "Lay all that the wheel requires beside it, in a wheelhouse that pip installs from.",
         "sarif": SARIF_HELP,
-        "json": "Print one JSON object on stdout, and nothing else there.",
     },
 )
 def build(

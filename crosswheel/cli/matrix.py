@@ -14,7 +14,7 @@ from invoke.exceptions import Exit
 
 from crosswheel.cli.arguments import task
 from crosswheel.cli.nights import Chosen, choose, read_nights
-from crosswheel.cli.settings import MIRROR_HELP, read_settings
+from crosswheel.cli.settings import BUILD_HELP, read_settings
 from crosswheel.errors import CrosswheelError, ProofError
 
 if TYPE_CHECKING:
@@ -61,15 +61,10 @@ def plan_task(
     numbers={"jobs": int, "memory": float},
     help={
         **_HELP,
-        "out": "Where released wheels go (default: dist).",
+        **BUILD_HELP,
         "night": "The name of the night (default: the time in UTC); shards of one night have the same.",
         "keep-going": "Do all that a failed cell's other steps still can, too, so that a night finds every fault.",
-        "jobs": "How many compilers run at once (default: the number of processors).",
         "memory": "Limit of a container in GiB (default: 80 % of the machine's memory, or what a cell may cost).",
-        "sandbox": "docker (default), or host: in a chroot of this machine, which is not hermetic.",
-        **MIRROR_HELP,
-        "keep-failed": "Keep the folder of a failed step, for `./x shell KEY`.",
-        "json": "Print one JSON object on stdout, and nothing else there.",
     },
 )
 def run_task(

@@ -41,6 +41,16 @@ MIRROR_HELP = {
 }
 """The options that say where tasks fetch from."""
 
+BUILD_HELP = {
+    "out": "Where released wheels go (default: dist).",
+    "jobs": "How many compilers run at once (default: the number of processors).",
+    "sandbox": "docker (default), or host: in a chroot of this machine, which is not hermetic.",
+    **MIRROR_HELP,
+    "keep-failed": "Keep the folder of a failed step, for `./x shell KEY`.",
+    "json": "Print one JSON object on stdout, and nothing else there.",
+}
+"""The options of tasks that build."""
+
 
 class UserSettings(Model):
     """What ``settings.toml`` may say. ``memory`` is in GiB, ``apt_mirrors`` maps ``debian`` and the like to URLs."""
