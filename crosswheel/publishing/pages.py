@@ -153,7 +153,7 @@ def _file(wheel: Listed, up: str, reason: str | None, beside: frozenset[str]) ->
         "url": url,
         "hashes": {"sha256": wheel.sha256},
         **({"requires-python": wheel.requires_python} if wheel.requires_python else {}),
-        "dist-info-metadata": digest,
+        # PEP 658's name is left out: pip 22.3 to 23.0 take what stands there for text, and stop (PEP 714).
         "core-metadata": digest,
         "yanked": reason if reason is not None else False,
         "size": wheel.size,

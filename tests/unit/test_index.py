@@ -123,7 +123,6 @@ def test_the_json_says_the_same(dist: Path, index: Path) -> None:
         "url": f"../../../wheels/rpi4/{wheel.name}",
         "hashes": {"sha256": sha256_file(wheel)},
         "requires-python": ">=3.8,<4",
-        "dist-info-metadata": metadata,
         "core-metadata": metadata,
         "yanked": False,
         "size": wheel.stat().st_size,

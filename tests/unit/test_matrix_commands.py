@@ -51,6 +51,9 @@ class Night:
         monkeypatch.setenv("CROSSWHEEL_STORE", str(folder / "store"))
         monkeypatch.setattr("crosswheel.building.runners.runners", lambda *_: Everything(self._run))
         monkeypatch.setattr("crosswheel.cli.executing.prepare", lambda *_: set())
+        monkeypatch.setattr(
+            "crosswheel.building.execute.sandbox_for", lambda _: SimpleNamespace(sweep=lambda _key: None)
+        )
         monkeypatch.setattr("crosswheel.cli.releasing.release_output", self._release)
 
     def _run(self, step: Step, _inputs: Mapping[str, Path], job: Job) -> None:
