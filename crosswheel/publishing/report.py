@@ -20,6 +20,7 @@ from crosswheel.proving.prove import Proof
 from crosswheel.publishing.checked import checked_lines
 from crosswheel.publishing.measured import measured_lines
 from crosswheel.spec.catalog import Catalog
+from crosswheel.spec.remembering import remembering
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._+-]+")
 
@@ -103,7 +104,7 @@ def status_page(catalog: Catalog, folder: Path) -> str:
         "",
         *measured_lines(folder),
         *checked_lines(catalog),
-        *_never_built(catalog, kept),
+        *_never_built(remembering(catalog), kept),
     ]
     return _HEAD + "\n".join(sections) + "\n"
 
@@ -189,7 +190,7 @@ def _places(missing: list[tuple[str, str]]) -> str:
 
 def _plans(catalog: Catalog, recipe: str, version: str, target: str, python: str) -> bool:
     try:
-        resolve(Request(recipe=recipe, version=version, target=target, python=python), catalog)
+        resolve(Request(recipe=recipe, version=version, target=target, python=python), catalog, advise=False)
     except InputError:
         return False
     return True

@@ -20,6 +20,7 @@ from crosswheel.building.store import Store
 from crosswheel.errors import InputError, MachineError, StepError
 from crosswheel.planning.steps import FilesStep, RenderedFile, RunStep
 from crosswheel.spec.catalog import Catalog
+from crosswheel.spec.remembering import remembering
 
 pytestmark = pytest.mark.unit
 
@@ -162,6 +163,7 @@ def test_json_is_one_object(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 
 
 def test_every_combination_is_planned_or_refused(catalog: Catalog) -> None:
+    catalog = remembering(catalog)
     asked = list(plan.requests(catalog))
     assert {request.recipe for request in asked} == set(catalog.recipe_names)
     assert {request.target for request in asked} == set(catalog.target_names)
@@ -181,7 +183,7 @@ def test_templates_are_compiled_once_for_all_plans(data: Path, monkeypatch: pyte
         return template(catalog, name)
 
     monkeypatch.setattr(Catalog, "template", counted)
-    plan.plan_everything(Catalog(data))
+    plan.plan_everything(remembering(Catalog(data)))
     assert sorted(read) == sorted(set(read))
 
 
