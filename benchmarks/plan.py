@@ -1,8 +1,9 @@
 """Plans of everything: each recipe × release × target × Python × Bazel that resolves.
 
 In one process, from the first line of TOML on: each round has a catalog of its own, so every file is read and checked
-anew, every template compiled and rendered, every key computed; what plans share is made once, as for a matrix. What does
-not go together is refused, and that costs time too. Besides, ``./x plan`` as a user meets it: one plan, with Python's start.
+anew, every template compiled and rendered, every key computed; what plans share is made once, as for a matrix. What
+does not go together is refused, and that costs time too. Besides, ``./x plan`` as a user meets it: one plan, with
+Python's start.
 """
 
 from __future__ import annotations
