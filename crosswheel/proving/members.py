@@ -19,7 +19,6 @@ from crosswheel.proving.elf_tables import MAGIC, Garbled
 from crosswheel.proving.fatbin import MAGIC as FATBIN_MAGIC
 from crosswheel.proving.fatbin import Container, Starts, read_fatbins
 from crosswheel.proving.faults import escaped
-from crosswheel.proving.objects import located
 from crosswheel.proving.processor import Processor
 
 IN_MEMORY = 64 * 2**20
@@ -159,6 +158,8 @@ class Gathered:
 
     def _code(self, data: memoryview) -> CodeFacts | None:
         assert self._processor is not None
+        from crosswheel.proving.objects import located  # it needs numpy, which a build with nothing to do does not load
+
         try:
             linked = located(data)
         except (Garbled, struct.error, ValueError, IndexError, OverflowError) as error:
