@@ -52,13 +52,13 @@ def build_index(
     the index, for one that is gone or damaged there, and for foreign files among its own; ``MachineError`` where the
     disk is full.
     """
+    candidates = gather(wheels)
     _make(folder)
     with locked(folder):
         clear_partials(folder)
         old = read_ledger(folder)
         if forget:
             old = _without_gone(folder, old)
-        candidates = gather(wheels)
         check_wheels(folder, old)
         new = _new(folder, candidates, old)
         ledger = Ledger.of((*old.wheels, *_listed(new, when or now())))

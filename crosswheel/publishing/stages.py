@@ -134,7 +134,15 @@ def _named(paths: list[str]) -> str:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Holds the index. ``MachineError`` where another command does, or where nothing can be written."""
+    """Holds the index. ``InputError`` where there is none, and then nothing is left there; ``MachineError`` where
+    another command holds it, or where nothing can be written."""
+    if not (folder / FILE).is_file():
+        raise InputError(
+            "this is no index",
+            where=str(folder),
+            why=f"there is no {FILE} in it" if folder.is_dir() else "there is no such folder",
+            hint=f"./x index build {folder}",
+        )
     lock = FileLock(folder / LOCK, timeout=0)
     try:
         lock.acquire()

@@ -260,11 +260,8 @@ def _action(name: str, path: str, inputs: Mapping[str, Any] | None = None, *, id
 
 def gitlab(night: Nightly, facts: Ci) -> str:
     """The text of ``.gitlab-ci.yml``. ``InputError`` for more jobs than ``parallel`` takes."""
-    count = len(night.shards)
-    _few(count, facts.gitlab.jobs, "GitLab")
+    _few(len(night.shards), facts.gitlab.jobs, "GitLab")
     packages = " ".join(facts.gitlab.packages)
-    nights = [{"if": '$CI_PIPELINE_SOURCE == "schedule"'}, {"if": '$CI_PIPELINE_SOURCE == "web"'}]
-    page = f"report build {_INDEX_FOLDER} --from {_INDEX_FOLDER} --history .crosswheel/history"
     pipeline: dict[str, Any] = {
         "stages": ["check", "night", "publish"],
         "variables": {
@@ -284,51 +281,66 @@ def gitlab(night: Nightly, facts: Ci) -> str:
         },
         "check": {
             "stage": "check",
-            "rules": [{"if": '$CI_PIPELINE_SOURCE == "merge_request_event"'}, *nights],
+            "rules": [{"if": '$CI_PIPELINE_SOURCE == "merge_request_event"'}, *_gitlab_nights()],
             "script": [night.run("check"), night.of_matrix("matrix plan"), f"{night.again} --check"],
         },
-        "night": {
-            "stage": "night",
-            "rules": nights,
-            "services": [{"name": facts.gitlab.service, "alias": "docker"}],
-            "variables": {"DOCKER_HOST": "tcp://docker:2375", "DOCKER_TLS_CERTDIR": ""},
-            **({"parallel": count} if count > 1 else {}),
-            # Two nights of one shard wait for each other.
-            "resource_group": "crosswheel-night-" + ("$CI_NODE_INDEX" if count > 1 else "1"),
-            "cache": {
-                "key": "crosswheel-store-" + ("$CI_NODE_INDEX" if count > 1 else "1"),
-                "paths": [f"{STORE}/"],
-                "when": "always",
-            },
-            "script": [
-                'NIGHT=$(echo "$CI_PIPELINE_CREATED_AT" | tr : -)',
-                night.of_matrix(_gitlab_run(count)),
-            ],
-            "after_script": [*night.setup, night.run("clean --max-size 8G")],
-            "allow_failure": True,
-            "artifacts": {
-                "when": "always",
-                "paths": [f"{folder}/" for folder in _KEPT],
-                "expire_in": f"{facts.github.retention} days",
-            },
-        },
-        "pages": {
-            "stage": "publish",
-            "rules": nights,
-            "resource_group": "crosswheel-publish",
-            "cache": {"key": "crosswheel-index", "paths": [f"{_INDEX_FOLDER}/", ".crosswheel/history/"]},
-            "script": [
-                # history/ has this night's, as artefacts; those before it are in the cache.
-                "mkdir -p .crosswheel/history history",
-                "find history -name '*.jsonl' -exec cp -n {} .crosswheel/history/ ';'",
-                night.run(f"index build {_INDEX_FOLDER}"),
-                night.run(f'{page} --index-url "$CI_PAGES_URL"'),
-            ],
-            "pages": True,
-            "artifacts": {"paths": [_INDEX_FOLDER]},
-        },
+        "night": _gitlab_night(night, facts),
+        "pages": _gitlab_pages(night),
     }
     return _yaml(pipeline, facts, _head(night, "gitlab"))
+
+
+def _gitlab_nights() -> list[dict[str, str]]:
+    """When wheels are built: by the schedule, or when somebody asks for it."""
+    return [{"if": '$CI_PIPELINE_SOURCE == "schedule"'}, {"if": '$CI_PIPELINE_SOURCE == "web"'}]
+
+
+def _gitlab_night(night: Nightly, facts: Ci) -> dict[str, Any]:
+    count = len(night.shards)
+    return {
+        "stage": "night",
+        "rules": _gitlab_nights(),
+        "services": [{"name": facts.gitlab.service, "alias": "docker"}],
+        "variables": {"DOCKER_HOST": "tcp://docker:2375", "DOCKER_TLS_CERTDIR": ""},
+        **({"parallel": count} if count > 1 else {}),
+        # Two nights of one shard wait for each other.
+        "resource_group": "crosswheel-night-" + ("$CI_NODE_INDEX" if count > 1 else "1"),
+        "cache": {
+            "key": "crosswheel-store-" + ("$CI_NODE_INDEX" if count > 1 else "1"),
+            "paths": [f"{STORE}/"],
+            "when": "always",
+        },
+        "script": [
+            'NIGHT=$(echo "$CI_PIPELINE_CREATED_AT" | tr : -)',
+            night.of_matrix(_gitlab_run(count)),
+        ],
+        "after_script": [*night.setup, night.run("clean --max-size 8G")],
+        "allow_failure": True,
+        "artifacts": {
+            "when": "always",
+            "paths": [f"{folder}/" for folder in _KEPT],
+            "expire_in": f"{facts.github.retention} days",
+        },
+    }
+
+
+def _gitlab_pages(night: Nightly) -> dict[str, Any]:
+    page = f"report build {_INDEX_FOLDER} --from {_INDEX_FOLDER} --history .crosswheel/history"
+    return {
+        "stage": "publish",
+        "rules": _gitlab_nights(),
+        "resource_group": "crosswheel-publish",
+        "cache": {"key": "crosswheel-index", "paths": [f"{_INDEX_FOLDER}/", ".crosswheel/history/"]},
+        "script": [
+            # history/ has this night's, as artefacts; those before it are in the cache.
+            "mkdir -p .crosswheel/history history",
+            "find history -name '*.jsonl' -exec cp -n {} .crosswheel/history/ ';'",
+            night.run(f"index build {_INDEX_FOLDER}"),
+            night.run(f'{page} --index-url "$CI_PAGES_URL"'),
+        ],
+        "pages": True,
+        "artifacts": {"paths": [_INDEX_FOLDER]},
+    }
 
 
 def _gitlab_run(count: int) -> str:

@@ -24,7 +24,9 @@ from crosswheel.publishing.index import Built, build_index, rewrite_index
 from crosswheel.publishing.ledger import Listed, read_ledger
 from crosswheel.publishing.levels import Listing
 from crosswheel.publishing.pages import project_pages
+from crosswheel.publishing.publish import publish
 from crosswheel.publishing.stages import locked
+from crosswheel.publishing.to_folder import Folder
 from crosswheel.publishing.yanks import Yank, Yanks, read_yanks, unyank, yank
 
 pytestmark = pytest.mark.unit
@@ -713,3 +715,22 @@ def test_a_full_disk_is_told_and_leaves_what_was_there(
     assert {path: value for path, value in state(index).items() if path in before} == before
     assert not list(index.rglob("*.partial"))
     assert index_module.build_index(index, dist, CATALOG).added
+
+
+def test_where_nothing_can_enter_no_index_is_begun(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such folder of wheels"):
+        build_index(tmp_path / "index", tmp_path / "nowhere", CATALOG)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_what_is_no_index_is_left_as_it_is(tmp_path: Path, there: bool) -> None:
+    folder = tmp_path / "mine"
+    if there:
+        folder.mkdir()
+    before = list(tmp_path.rglob("*"))
+    with pytest.raises(InputError, match="this is no index"):
+        rewrite_index(folder, CATALOG)
+    with pytest.raises(InputError, match="this is no index"):
+        publish(folder, Folder(tmp_path / "there"), CATALOG)
+    assert list(tmp_path.rglob("*")) == before
